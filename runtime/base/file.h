@@ -1,0 +1,34 @@
+/* Files: mapped or read whole, from a path or from a range of an open descriptor. */
+#ifndef QN_BASE_FILE_H
+#define QN_BASE_FILE_H
+
+#include "base/host.h"
+
+/* A read-only view of bytes. `data` is valid until qn_view_finish(). */
+struct qn_view {
+    const uint8_t *data;
+    uint64_t size;
+    /* how it must be undone */
+    void *map_base;
+    size_t map_size;
+    void *heap;
+};
+
+/* Maps the file, or reads it where mapping is refused or `use_mmap` is false. On failure *view is zero. */
+enum quern_status qn_view_path(const struct quern_callbacks *cb, struct qn_view *view, const char *path,
+                               bool use_mmap, struct quern_error *err);
+/* The same for `length` bytes (0: to the end) from `offset` of a descriptor, which stays the caller's.
+ * `name` is used in errors. */
+enum quern_status qn_view_fd(const struct quern_callbacks *cb, struct qn_view *view, int fd, uint64_t offset,
+                             uint64_t length, bool use_mmap, const char *name, struct quern_error *err);
+void qn_view_finish(const struct quern_callbacks *cb, struct qn_view *view);
+/* Tells the system that the range will be read soon (a hint). */
+void qn_view_prefetch(const struct qn_view *view, uint64_t offset, uint64_t length);
+
+/* Replaces `path` by `size` bytes: written beside it, flushed, renamed; the old file survives a failure. */
+enum quern_status qn_write_file(const struct quern_callbacks *cb, const char *path, const void *data,
+                                size_t size, struct quern_error *err);
+
+size_t qn_page_size(void);
+
+#endif
