@@ -1,0 +1,112 @@
+/* The kernel table of the CPU driver. Plain C fills it first (ref/), then each instruction set that the
+ * machine has and the mask allows overwrites its entries, weakest first (x86/, arm/). The driver calls
+ * through it and never asks what machine it is on. Names: qn_<operation>_<format>__<isa>.
+ *
+ * Matrix work is split by output rows between threads; a kernel call computes some rows for all tokens. For
+ * each output element the order of additions depends on k alone, never on the number of tokens, rows or
+ * threads: one token at a time or 512 at once give the same bits. */
+#ifndef QN_CPU_KERNELS_H
+#define QN_CPU_KERNELS_H
+
+#include "formats/formats.h"
+
+/* Instruction sets, weakest first; bits of a mask. */
+enum qn_isa {
+    QN_ISA_AVX2 = 1,        /* with FMA and F16C */
+    QN_ISA_AVX512 = 2,      /* F, BW, DQ, VL */
+    QN_ISA_AVX512_VNNI = 4, /* VNNI */
+    QN_ISA_AVX512_BF16 = 8,
+    QN_ISA_NEON = 16,
+    QN_ISA_DOTPROD = 32,
+    QN_ISA_I8MM = 64,
+};
+
+/* How activations are handed to a matmul kernel. */
+enum qn_pack {
+    QN_PACK_F32 = 0, /* the row itself */
+    QN_PACK_Q8 = 1,  /* struct qn_q8_row blocks, see below */
+    QN_PACK_END = 2,
+};
+
+/* Activations in 8 bits, blocks of 32: x_i = d * q_i, d = max|x| / 127, round to nearest even. One row of k
+ * values is three arrays, one after another, each padded to 64 bytes, so that every format finds what it
+ * needs: int8_t q[k]; float d[k / 32]; int32_t sum[k / 32] (sum of the block's q, for formats with a
+ * minimum). */
+struct qn_q8_row {
+    const int8_t *q;
+    const float *d;
+    const int32_t *sum;
+};
+
+static inline size_t qn_q8_pad(size_t bytes)
+{
+    return (bytes + 63) & ~(size_t)63;
+}
+static inline size_t qn_q8_row_bytes(size_t k)
+{
+    return qn_q8_pad(k) + 2 * qn_q8_pad(k / 32 * 4);
+}
+static inline struct qn_q8_row qn_q8_row_at(const void *row, size_t k)
+{
+    const char *base = (const char *)row;
+    struct qn_q8_row at = {(const int8_t *)base, (const float *)(const void *)(base + qn_q8_pad(k)),
+                           (const int32_t *)(const void *)(base + qn_q8_pad(k) + qn_q8_pad(k / 32 * 4))};
+    return at;
+}
+
+/* y[t * y_stride + i] = (row i of w) . (token t), for i < n_rows, t < n_tokens. `w` points at the first of
+ * the rows, each row_bytes long (blocks of the kernel's format, k weights, any alignment that the format
+ * guarantees); token t's packed row is at x + t * x_stride. `scratch` has qn_matmul_scratch bytes for this
+ * thread alone. */
+typedef void (*qn_matmul_fn)(const void *w, size_t row_bytes, size_t k, uint32_t n_rows, const void *x,
+                             size_t x_stride, uint32_t n_tokens, float *y, size_t y_stride, void *scratch);
+
+struct qn_matmul_kernel {
+    qn_matmul_fn run; /* NULL: the format cannot be computed this way */
+    enum qn_pack pack;
+    const char *name; /* "qn_matmul_q4_k__avx512_vnni" */
+};
+
+enum { QN_MATMUL_SCRATCH = 256 * 1024 }; /* bytes per thread */
+
+struct qn_kernels {
+    /* fast[]: activations in 8 bits where the format is quantised; exact[]: float32 arithmetic on decoded
+     * weights. */
+    struct qn_matmul_kernel fast[QUERN_FORMAT_END];
+    struct qn_matmul_kernel exact[QUERN_FORMAT_END];
+    /* Packs one row of k floats; k is a multiple of 32. */
+    void (*pack_q8)(const float *restrict x, size_t k, void *restrict row);
+    /* Decodes n weights; as formats.h, or faster with the same bits. */
+    void (*dequantise[QUERN_FORMAT_END])(const void *restrict blocks, float *restrict out, size_t n);
+    /* sum a_i b_i, in an order that depends on n alone. */
+    float (*dot_f32)(const float *a, const float *b, size_t n);
+    float (*dot_f16)(const uint16_t *a, const float *b, size_t n);
+    /* y_i += a x_i */
+    void (*axpy_f32)(float a, const float *restrict x, float *restrict y, size_t n);
+    void (*axpy_f16)(float a, const uint16_t *restrict x, float *restrict y, size_t n);
+    /* sum x_i^2 */
+    float (*sum_squares)(const float *x, size_t n);
+    /* y = act(gate) * up; up may be NULL; act is an enum quern_activation */
+    void (*gate)(uint32_t act, const float *gate, const float *up, float *y, size_t n);
+    uint32_t isa; /* what went in */
+};
+
+/* What this machine has. */
+uint32_t qn_isa_detect(void);
+/* Names of the sets in a mask, "avx2 avx512 ...", into `text`. */
+void qn_isa_names(uint32_t isa, char *text, size_t size);
+/* Fills the table with all entries for the sets in `isa`. */
+void qn_kernels_init(struct qn_kernels *kernels, uint32_t isa);
+
+/* One function an instruction set, called in this order; each is in a file compiled for that set and
+ * overwrites what it does better. */
+void qn_kernels_ref(struct qn_kernels *kernels);
+void qn_kernels_avx2(struct qn_kernels *kernels);
+void qn_kernels_avx512(struct qn_kernels *kernels);
+void qn_kernels_avx512_vnni(struct qn_kernels *kernels);
+void qn_kernels_avx512_bf16(struct qn_kernels *kernels);
+void qn_kernels_neon(struct qn_kernels *kernels);
+void qn_kernels_dotprod(struct qn_kernels *kernels);
+void qn_kernels_i8mm(struct qn_kernels *kernels);
+
+#endif
