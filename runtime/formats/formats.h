@@ -1,5 +1,5 @@
-/* The number formats of weights: one row each. Pure functions, no state; a block's layout is documented beside
- * the function that decodes it. Rows are in formats.inc. */
+/* The number formats of weights: one row each. Pure functions, no state; a block's layout is documented
+ * beside the function that decodes it. Rows are in formats.inc. */
 #ifndef QN_FORMATS_H
 #define QN_FORMATS_H
 
