@@ -29,13 +29,14 @@ enum qn_pack {
 };
 
 /* Activations in 8 bits, blocks of 32: x_i = d * q_i, d = max|x| / 127, round to nearest even. One row of k
- * values is three arrays, one after another, each padded to 64 bytes, so that every format finds what it
+ * values is four arrays, one after another, each padded to 64 bytes, so that every format finds what it
  * needs: int8_t q[k]; float d[k / 32]; int32_t sum[k / 32] (sum of the block's q, for formats with a
- * minimum). */
+ * minimum or an offset); int32_t sum16[k / 16] (the same for each 16 values). */
 struct qn_q8_row {
     const int8_t *q;
     const float *d;
     const int32_t *sum;
+    const int32_t *sum16;
 };
 
 static inline size_t qn_q8_pad(size_t bytes)
@@ -44,13 +45,14 @@ static inline size_t qn_q8_pad(size_t bytes)
 }
 static inline size_t qn_q8_row_bytes(size_t k)
 {
-    return qn_q8_pad(k) + 2 * qn_q8_pad(k / 32 * 4);
+    return qn_q8_pad(k) + 2 * qn_q8_pad(k / 32 * 4) + qn_q8_pad(k / 16 * 4);
 }
 static inline struct qn_q8_row qn_q8_row_at(const void *row, size_t k)
 {
-    const char *base = (const char *)row;
-    struct qn_q8_row at = {(const int8_t *)base, (const float *)(const void *)(base + qn_q8_pad(k)),
-                           (const int32_t *)(const void *)(base + qn_q8_pad(k) + qn_q8_pad(k / 32 * 4))};
+    const char *base = (const char *)row, *d = base + qn_q8_pad(k), *sum = d + qn_q8_pad(k / 32 * 4);
+    struct qn_q8_row at = {(const int8_t *)base, (const float *)(const void *)d,
+                           (const int32_t *)(const void *)sum,
+                           (const int32_t *)(const void *)(sum + qn_q8_pad(k / 32 * 4))};
     return at;
 }
 
