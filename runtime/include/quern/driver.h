@@ -48,6 +48,8 @@ struct quern_value {
     int64_t dim[4];  /* unused: 1 */
     uint32_t weight; /* weights: number in the runtime's list of tensors; else QUERN_NONE */
     uint32_t layer;  /* layer of the model that it belongs to, QUERN_NONE outside of layers */
+    uint64_t
+        weight_offset; /* bytes: where a value that is some rows of a tensor starts in it; for the runtime */
 };
 
 enum quern_op {
