@@ -29,6 +29,14 @@ void qn_view_prefetch(const struct qn_view *view, uint64_t offset, uint64_t leng
 enum quern_status qn_write_file(const struct quern_callbacks *cb, const char *path, const void *data,
                                 size_t size, struct quern_error *err);
 
+/* The same from n pieces, one after another. */
+struct qn_piece {
+    const void *data; /* NULL: zeros */
+    uint64_t size;
+};
+enum quern_status qn_write_pieces(const struct quern_callbacks *cb, const char *path, const struct qn_piece *pieces,
+                                  size_t n, struct quern_error *err);
+
 size_t qn_page_size(void);
 
 #endif

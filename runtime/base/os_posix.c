@@ -132,22 +132,33 @@ void qn_view_prefetch(const struct qn_view *view, uint64_t offset, uint64_t leng
     (void)madvise((void *)(start - skip), (size_t)(length + skip), MADV_WILLNEED);
 }
 
-static bool write_all(int fd, const uint8_t *data, size_t size)
+static bool write_piece(int fd, const struct qn_piece *piece)
 {
-    while (size > 0) {
-        ssize_t put = write(fd, data, size);
+    static const uint8_t zeros[4096];
+    const uint8_t *data = piece->data;
+    for (uint64_t left = piece->size; left > 0;) {
+        uint64_t most = data ? 1u << 30 : sizeof zeros;
+        ssize_t put = write(fd, data ? data : zeros, (size_t)(left < most ? left : most));
         if (put < 0 && errno == EINTR)
             continue;
         if (put <= 0)
             return false;
-        data += put;
-        size -= (size_t)put;
+        data = data ? data + put : NULL;
+        left -= (uint64_t)put;
     }
     return true;
 }
 
-enum quern_status qn_write_file(const struct quern_callbacks *cb, const char *path, const void *data, size_t size,
-                                struct quern_error *err)
+static bool write_all(int fd, const struct qn_piece *pieces, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!write_piece(fd, &pieces[i]))
+            return false;
+    return true;
+}
+
+enum quern_status qn_write_pieces(const struct quern_callbacks *cb, const char *path, const struct qn_piece *pieces,
+                                  size_t n, struct quern_error *err)
 {
     size_t length = strlen(path) + 32;
     char *temp = qn_alloc(cb, length, 1);
@@ -159,7 +170,7 @@ enum quern_status qn_write_file(const struct quern_callbacks *cb, const char *pa
     if (fd < 0) {
         status = qn_fail(err, QUERN_ERR_FILE, "%s: cannot create: %s", temp, strerror(errno));
     } else {
-        bool good = write_all(fd, data, size) && fsync(fd) == 0;
+        bool good = write_all(fd, pieces, n) && fsync(fd) == 0;
         int code = errno;
         good = close(fd) == 0 && good;
         if (good && rename(temp, path) != 0) {

@@ -238,9 +238,11 @@ enum quern_status qn_gguf_u32(const struct qn_gguf *gguf, const char *key, uint3
         return wrong_type(gguf, kv, "an integer", err);
     int64_t value = qn_gguf_int_at(kv, 0);
     if (value < 0 || value > UINT32_MAX) {
-        bool huge = kv->type == QN_GGUF_U64 && value < 0; /* above what int64_t holds */
-        return qn_fail(err, QUERN_ERR_FILE, "%s: key '%s' is %s%lld, expected 0 to 4294967295", gguf->name,
-                       key, huge ? "2^64 " : "", (long long)value);
+        bool is_unsigned = kv->type == QN_GGUF_U64;
+        return qn_fail(
+            err, QUERN_ERR_FILE, "%s: key '%s' is %s%llu, expected 0 to 4294967295", gguf->name, key,
+            value < 0 && !is_unsigned ? "-" : "",
+            (unsigned long long)(is_unsigned || value >= 0 ? (uint64_t)value : 0 - (uint64_t)value));
     }
     *out = (uint32_t)value;
     return QUERN_OK;

@@ -53,7 +53,7 @@ struct qn_gguf; /* immutable once open: any number of threads may read it */
 
 struct qn_gguf_params {
     bool use_mmap;   /* false: read the file into memory */
-    bool no_tensors; /* vocabulary only: do not require tensor data to be present */
+    bool no_tensors; /* vocabulary only: tensor data and further parts need not be present; data is NULL then */
 };
 
 /* Opens a file, or all parts of a split model when `path` names its first ("-00001-of-0000N.gguf").
@@ -112,7 +112,8 @@ const char *qn_gguf_type_name(enum qn_gguf_type type);
 
 /* ---- writer ---- */
 
-/* Collects entries and tensors, then writes a file (version 3) in one go. Errors are sticky: check at the end. */
+/* Collects entries and tensors, then writes a file (version 3) in one go. Errors are sticky: check at the end.
+ * `cb` must stay until it is destroyed; create returns NULL when memory is out; alignment 0 is 32. */
 struct qn_gguf_writer;
 
 struct qn_gguf_writer *qn_gguf_writer_create(const struct quern_callbacks *cb, uint32_t alignment);
@@ -127,9 +128,9 @@ void qn_gguf_put_strs(struct qn_gguf_writer *writer, const char *key, const stru
 /* n elements of a fixed-size type, as they lie in memory. */
 void qn_gguf_put_array(struct qn_gguf_writer *writer, const char *key, enum qn_gguf_type type, const void *values,
                        size_t n);
-/* Copies an entry of another file as it is. */
+/* Copies an entry of another file as it is; leaves "general.alignment" out, since the writer has its own. */
 void qn_gguf_put_kv(struct qn_gguf_writer *writer, const struct qn_gguf_kv *kv);
-/* `data` (bytes as the format says) must stay until the write. */
+/* `data` (bytes as the format says; NULL: zeros) must stay until the write. */
 void qn_gguf_put_tensor(struct qn_gguf_writer *writer, const char *name, enum quern_format format,
                         uint32_t n_dims, const uint64_t *dim, const void *data);
 /* The file's bytes in memory of the caller (free with qn_free). */

@@ -48,6 +48,12 @@ static inline uint64_t qn_le64(const uint8_t *p)
     return qn_le32(p) | (uint64_t)qn_le32(p + 4) << 32;
 }
 
+static inline bool qn_gguf_alignment_is_sane(uint32_t alignment)
+{
+    return alignment >= QN_GGUF_ALIGNMENT_MIN && alignment <= QN_GGUF_ALIGNMENT_MAX &&
+           (alignment & (alignment - 1)) == 0;
+}
+
 /* Bytes of one value; 0 for strings, arrays and numbers that no type has. */
 uint32_t qn_gguf_type_bytes(enum qn_gguf_type type);
 

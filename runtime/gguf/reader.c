@@ -239,7 +239,7 @@ static enum quern_status read_alignment(struct cursor *cursor, const struct qn_g
         return damaged(cursor, at, "key 'general.alignment' is %s%s, expected u32",
                        kv->is_array ? "an array of " : "", qn_gguf_type_name(kv->type));
     uint32_t value = qn_le32(kv->data);
-    if (value < QN_GGUF_ALIGNMENT_MIN || value > QN_GGUF_ALIGNMENT_MAX || (value & (value - 1)))
+    if (!qn_gguf_alignment_is_sane(value))
         return damaged(cursor, at, "key 'general.alignment' is %u, expected a power of two from %d to %d",
                        value, QN_GGUF_ALIGNMENT_MIN, QN_GGUF_ALIGNMENT_MAX);
     *out = value;
