@@ -1,0 +1,40 @@
+# Sourced by the checks in this folder: they run from the root of the tree and build under build-check/.
+set -eu
+cd "$(dirname "$0")/../.."
+root=$PWD
+export root
+jobs=$(nproc)
+export CLICOLOR_FORCE=0
+
+# need PROGRAM PURPOSE: ends the check when a program is missing, naming what installs it.
+need() {
+    if ! command -v "$1" >/dev/null; then
+        echo "$0: $1 is missing; to install it: tools/packages $2" >&2
+        exit 1
+    fi
+}
+
+# compile NAME MESON_OPTION...: configures build-check/NAME where that is not done, and builds it; sets $dir.
+compile() {
+    dir=build-check/$1
+    shift
+    if [ ! -f "$dir/build.ninja" ]; then
+        meson setup "$dir" "$@" >"$root/setup.log.$$" 2>&1 || {
+            cat "$root/setup.log.$$" >&2
+            rm -f "$root/setup.log.$$"
+            return 1
+        }
+        rm -f "$root/setup.log.$$"
+    fi
+    ninja -C "$dir" -j "$jobs" --quiet
+}
+
+# run_tests DIR MESON_TEST_ARGUMENT...: runs the tests of a build and prints how many passed.
+run_tests() {
+    tests=$1
+    shift
+    rc=0
+    meson test -C "$tests" --no-rebuild --print-errorlogs --quiet "$@" || rc=$?
+    python3 tools/check/summary.py "$tests" || rc=1
+    return $rc
+}
