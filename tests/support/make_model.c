@@ -1,0 +1,224 @@
+/* Writes a tiny llama model whose answer is known, for tests and for trying the command without a real model.
+ *
+ * usage: make_model OUT.gguf
+ *
+ * Vocabulary: <unk> <s> </s>, the 256 byte tokens, then the words of one sentence. Embeddings are random and
+ * nearly orthogonal; the head maps each token's embedding to the token that follows it in the sentence, so
+ * greedy decoding recites the sentence after any prompt and ends with </s>. The layers are random and small:
+ * they add noise, which the head drowns, but every operation of the family runs. */
+#include "gguf/gguf.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Each is a token with a space before it. */
+static const char *const words[] = {
+    "I",    "am", "not", "trained,", "only",  "made", "up:",  "give",      "me",      "the",
+    "path", "of", "a",   "real",     "model", "to",   "hear", "something", "better.",
+};
+
+enum {
+    N_EMBD = 64,
+    N_LAYER = 2,
+    N_HEAD = 4,
+    N_HEAD_KV = 2,
+    HEAD_DIM = N_EMBD / N_HEAD,
+    N_KV = HEAD_DIM * N_HEAD_KV,
+    N_FF = 128,
+    N_CTX = 512,
+    UNK = 0,
+    BOS = 1,
+    EOS = 2,
+    FIRST_BYTE = 3,
+    FIRST_WORD = FIRST_BYTE + 256,
+    N_VOCAB = FIRST_WORD + (int)QN_LEN(words),
+};
+
+/* Token types, as model files number them. */
+enum { TYPE_NORMAL = 1, TYPE_UNKNOWN = 2, TYPE_CONTROL = 3, TYPE_BYTE = 6 };
+
+/* Everything the file holds stays alive until it is written. */
+struct model {
+    char byte_text[256][8];
+    char word_text[QN_LEN(words)][16];
+    struct qn_str text[N_VOCAB];
+    float score[N_VOCAB];
+    int32_t type[N_VOCAB];
+    float embd[N_VOCAB][N_EMBD];
+    float head[N_VOCAB][N_EMBD];
+    float ones[N_EMBD];
+    float q[N_LAYER][N_EMBD * N_EMBD], k[N_LAYER][N_KV * N_EMBD], v[N_LAYER][N_KV * N_EMBD];
+    float out[N_LAYER][N_EMBD * N_EMBD];
+    float gate[N_LAYER][N_FF * N_EMBD], up[N_LAYER][N_FF * N_EMBD], down[N_LAYER][N_EMBD * N_FF];
+};
+
+/* Uniform in [-1, 1), the same numbers everywhere (splitmix64). */
+static float uniform(uint64_t *state)
+{
+    uint64_t x = *state += 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    x ^= x >> 31;
+    return (float)(x >> 40) / 8388608.0f - 1.0f;
+}
+
+static void fill(float *out, size_t n, float scale, uint64_t *state)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = scale * uniform(state);
+}
+
+/* A random direction of length 1. */
+static void direction(float out[N_EMBD], uint64_t *state)
+{
+    float square = 0.0f;
+    fill(out, N_EMBD, 1.0f, state);
+    for (int i = 0; i < N_EMBD; i++)
+        square += out[i] * out[i];
+    for (int i = 0; i < N_EMBD; i++)
+        out[i] /= sqrtf(square);
+}
+
+static void fill_vocabulary(struct model *m)
+{
+    static const char *const special[] = {"<unk>", "<s>", "</s>"};
+    for (int id = 0; id < N_VOCAB; id++) {
+        const char *text;
+        if (id < FIRST_BYTE) {
+            text = special[id];
+            m->type[id] = id == UNK ? TYPE_UNKNOWN : TYPE_CONTROL;
+        } else if (id < FIRST_WORD) {
+            char *name = m->byte_text[id - FIRST_BYTE];
+            snprintf(name, sizeof m->byte_text[0], "<0x%02X>", (unsigned)(id - FIRST_BYTE));
+            text = name;
+            m->type[id] = TYPE_BYTE;
+        } else {
+            char *name = m->word_text[id - FIRST_WORD];
+            snprintf(name, sizeof m->word_text[0], "\xe2\x96\x81%s", words[id - FIRST_WORD]);
+            text = name;
+            m->type[id] = TYPE_NORMAL;
+            m->score[id] = -(float)(id - FIRST_WORD);
+        }
+        m->text[id] = (struct qn_str){text, strlen(text)};
+    }
+}
+
+static void fill_weights(struct model *m)
+{
+    uint64_t state = 2;
+    float start[N_EMBD]; /* what <s> and all bytes share: the sentence begins after them */
+    direction(start, &state);
+    for (int id = 0; id < N_VOCAB; id++) {
+        float own[N_EMBD];
+        direction(own, &state);
+        for (int i = 0; i < N_EMBD; i++)
+            m->embd[id][i] = id < FIRST_WORD ? 0.9f * start[i] + 0.3f * own[i] : own[i];
+    }
+    fill(&m->head[0][0], (size_t)N_VOCAB * N_EMBD, 0.02f, &state);
+    for (int id = FIRST_WORD; id <= N_VOCAB; id++) {
+        const float *before = id == FIRST_WORD ? start : m->embd[id - 1];
+        memcpy(m->head[id == N_VOCAB ? EOS : id], before, sizeof m->head[0]);
+    }
+    for (int id = 0; id < N_VOCAB; id++)
+        for (int i = 0; i < N_EMBD; i++)
+            m->head[id][i] *= 4.0f;
+    for (int i = 0; i < N_EMBD; i++)
+        m->ones[i] = 1.0f;
+    for (int layer = 0; layer < N_LAYER; layer++) {
+        fill(m->q[layer], QN_LEN(m->q[0]), 0.1f, &state);
+        fill(m->k[layer], QN_LEN(m->k[0]), 0.1f, &state);
+        fill(m->v[layer], QN_LEN(m->v[0]), 0.02f, &state);
+        fill(m->out[layer], QN_LEN(m->out[0]), 0.02f, &state);
+        fill(m->gate[layer], QN_LEN(m->gate[0]), 0.05f, &state);
+        fill(m->up[layer], QN_LEN(m->up[0]), 0.05f, &state);
+        fill(m->down[layer], QN_LEN(m->down[0]), 0.02f, &state);
+    }
+}
+
+static void put_metadata(struct qn_gguf_writer *w, const struct model *m)
+{
+    qn_gguf_put_str(w, "general.architecture", "llama");
+    qn_gguf_put_str(w, "general.name", "Quern synthetic");
+    qn_gguf_put_u32(w, "general.file_type", 0);
+    qn_gguf_put_u32(w, "llama.context_length", N_CTX);
+    qn_gguf_put_u32(w, "llama.embedding_length", N_EMBD);
+    qn_gguf_put_u32(w, "llama.block_count", N_LAYER);
+    qn_gguf_put_u32(w, "llama.feed_forward_length", N_FF);
+    qn_gguf_put_u32(w, "llama.rope.dimension_count", HEAD_DIM);
+    qn_gguf_put_u32(w, "llama.attention.head_count", N_HEAD);
+    qn_gguf_put_u32(w, "llama.attention.head_count_kv", N_HEAD_KV);
+    qn_gguf_put_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    qn_gguf_put_u32(w, "llama.vocab_size", N_VOCAB);
+    qn_gguf_put_str(w, "tokenizer.ggml.model", "llama");
+    qn_gguf_put_strs(w, "tokenizer.ggml.tokens", m->text, N_VOCAB);
+    qn_gguf_put_array(w, "tokenizer.ggml.scores", QN_GGUF_F32, m->score, N_VOCAB);
+    qn_gguf_put_array(w, "tokenizer.ggml.token_type", QN_GGUF_I32, m->type, N_VOCAB);
+    qn_gguf_put_u32(w, "tokenizer.ggml.unknown_token_id", UNK);
+    qn_gguf_put_u32(w, "tokenizer.ggml.bos_token_id", BOS);
+    qn_gguf_put_u32(w, "tokenizer.ggml.eos_token_id", EOS);
+    qn_gguf_put_bool(w, "tokenizer.ggml.add_bos_token", true);
+    qn_gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", true);
+}
+
+/* [rows, cols], cols innermost; a vector has no rows */
+static void put_matrix(struct qn_gguf_writer *w, const char *name, uint64_t rows, uint64_t cols,
+                       const float *data)
+{
+    uint64_t dim[2] = {cols, rows};
+    qn_gguf_put_tensor(w, name, QUERN_F32, rows ? 2 : 1, dim, data);
+}
+
+static void put_tensors(struct qn_gguf_writer *w, const struct model *m)
+{
+    put_matrix(w, "token_embd.weight", N_VOCAB, N_EMBD, &m->embd[0][0]);
+    put_matrix(w, "output_norm.weight", 0, N_EMBD, m->ones);
+    put_matrix(w, "output.weight", N_VOCAB, N_EMBD, &m->head[0][0]);
+    for (int layer = 0; layer < N_LAYER; layer++) {
+        const struct {
+            const char *name;
+            uint64_t rows, cols;
+            const float *data;
+        } tensors[] = {
+            {"attn_norm", 0, N_EMBD, m->ones},
+            {"attn_q", N_EMBD, N_EMBD, m->q[layer]},
+            {"attn_k", N_KV, N_EMBD, m->k[layer]},
+            {"attn_v", N_KV, N_EMBD, m->v[layer]},
+            {"attn_output", N_EMBD, N_EMBD, m->out[layer]},
+            {"ffn_norm", 0, N_EMBD, m->ones},
+            {"ffn_gate", N_FF, N_EMBD, m->gate[layer]},
+            {"ffn_up", N_FF, N_EMBD, m->up[layer]},
+            {"ffn_down", N_EMBD, N_FF, m->down[layer]},
+        };
+        for (size_t i = 0; i < QN_LEN(tensors); i++) {
+            char name[64];
+            snprintf(name, sizeof name, "blk.%d.%s.weight", layer, tensors[i].name);
+            put_matrix(w, name, tensors[i].rows, tensors[i].cols, tensors[i].data);
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 2) {
+        fprintf(stderr, "usage: make_model OUT.gguf\n");
+        return 2;
+    }
+    struct quern_callbacks cb = qn_callbacks_resolve(NULL);
+    struct quern_error err = {.status = QUERN_ERR_MEMORY, .text = "memory ran out"};
+    enum quern_status status = QUERN_ERR_MEMORY;
+    struct model *m = qn_zalloc(&cb, 1, sizeof *m);
+    struct qn_gguf_writer *writer = m ? qn_gguf_writer_create(&cb, 32) : NULL;
+    if (writer) {
+        fill_vocabulary(m);
+        fill_weights(m);
+        put_metadata(writer, m);
+        put_tensors(writer, m);
+        status = qn_gguf_write_path(writer, argv[1], &err);
+    }
+    if (status != QUERN_OK)
+        fprintf(stderr, "make_model: %s\n", err.text);
+    qn_gguf_writer_destroy(&cb, &writer);
+    qn_free(&cb, m);
+    return status == QUERN_OK ? 0 : 1;
+}
