@@ -1,0 +1,131 @@
+/* Layout of the KV cache: groups of layers, their homes, and the place of each layer in a page. */
+#include "plan/plan.h"
+
+#include "formats/formats.h"
+
+static const uint64_t POOL_BYTES = 32u << 20; /* what a pool is made to take, about */
+static const uint64_t SLICE_ALIGN = 256;      /* of a layer's K and V in a page */
+
+/* Group of layers with this window; QUERN_MAX_KV_GROUPS when there are too many. */
+static uint32_t group_of(struct qn_kv_layout *layout, uint32_t window)
+{
+    for (uint32_t g = 0; g < layout->n_groups; g++)
+        if (layout->window[g] == window)
+            return g;
+    if (layout->n_groups < QUERN_MAX_KV_GROUPS)
+        layout->window[layout->n_groups++] = window;
+    else
+        return QUERN_MAX_KV_GROUPS;
+    return layout->n_groups - 1;
+}
+
+static uint32_t home_of(struct qn_kv_layout *layout, uint32_t group, uint32_t owner)
+{
+    for (uint32_t h = 0; h < layout->n_homes; h++)
+        if (layout->home[h].group == group && layout->home[h].owner == owner)
+            return h;
+    layout->home[layout->n_homes] = (struct qn_kv_home){.group = group, .owner = owner};
+    return layout->n_homes++;
+}
+
+/* KV layer that a node touches, QUERN_NONE for other nodes. */
+static uint32_t kv_layer_of(const struct quern_node *node)
+{
+    if (node->op == QUERN_OP_ATTENTION)
+        return node->attr.attention.kv_layer;
+    return node->op == QUERN_OP_KV_STORE ? node->attr.kv_store.kv_layer : QUERN_NONE;
+}
+
+static uint64_t slice_bytes(enum quern_format format, uint64_t n_head, uint64_t head_dim)
+{
+    uint64_t bytes = qn_format_row_bytes(format, head_dim) * n_head * QN_PAGE_TOKENS;
+    return (bytes + SLICE_ALIGN - 1) / SLICE_ALIGN * SLICE_ALIGN;
+}
+
+static enum quern_status check_format(enum quern_format format, const char *what, uint32_t head_dim,
+                                      const struct quern_caps *caps, struct quern_error *err)
+{
+    const struct qn_format *row = qn_format_get(format);
+    if (!row || !(caps->kv_formats >> format & 1))
+        return qn_fail(err, QUERN_ERR_UNSUPPORTED, "the device cannot keep %s in format %s", what,
+                       row ? row->name : "of an unknown number");
+    if (head_dim % row->block_len != 0)
+        return qn_fail(err, QUERN_ERR_UNSUPPORTED,
+                       "%s cannot be kept as %s: heads have %u values, expected a multiple of %u", what,
+                       row->name, head_dim, row->block_len);
+    return QUERN_OK;
+}
+
+static enum quern_status add_layer(struct qn_kv_layout *layout, const struct quern_graph *graph, uint32_t l,
+                                   uint32_t owner, const struct quern_caps *caps, enum quern_format k_format,
+                                   enum quern_format v_format, struct quern_error *err)
+{
+    const struct quern_kv_layer *kv = quern_graph_kv(graph, l);
+    enum quern_status status = check_format(k_format, "keys", kv->head_dim_k, caps, err);
+    if (!status)
+        status = check_format(v_format, "values", kv->head_dim_v, caps, err);
+    if (status)
+        return status;
+    uint32_t group = group_of(layout, kv->window);
+    if (group == QUERN_MAX_KV_GROUPS)
+        return qn_fail(err, QUERN_ERR_UNSUPPORTED, "layers have more than %d different attention windows",
+                       QUERN_MAX_KV_GROUPS);
+    uint32_t h = home_of(layout, group, owner);
+    struct qn_kv_home *home = &layout->home[h];
+    struct quern_kv_binding *at = &layout->layer[l];
+    *at = (struct quern_kv_binding){
+        .home = h, .group = group, .k_format = k_format, .v_format = v_format, .page_tokens = QN_PAGE_TOKENS};
+    at->k_offset = home->page_bytes;
+    at->v_offset = at->k_offset + slice_bytes(k_format, kv->n_head_kv, kv->head_dim_k);
+    home->page_bytes = at->v_offset + slice_bytes(v_format, kv->n_head_kv, kv->head_dim_v);
+    return QUERN_OK;
+}
+
+enum quern_status qn_kv_layout_make(const struct quern_callbacks *cb, const struct quern_graph *graph,
+                                    const uint8_t *place, const struct qn_plan_device *devices,
+                                    uint32_t n_devices, enum quern_format k_format,
+                                    enum quern_format v_format, struct qn_kv_layout *layout,
+                                    struct quern_error *err)
+{
+    *layout = (struct qn_kv_layout){0};
+    layout->layer = qn_zalloc(cb, graph->n_kv ? graph->n_kv : 1, sizeof *layout->layer);
+    if (!layout->layer)
+        return qn_fail_memory(err, "the layout of the KV cache");
+    enum quern_status status = QUERN_OK;
+    for (uint32_t n = 0; n < graph->n_nodes && !status; n++) {
+        const struct quern_node *node = quern_graph_node(graph, n);
+        if (node->op == QUERN_OP_ATTENTION)
+            status = add_layer(layout, graph, node->attr.attention.kv_layer, place[n],
+                               &devices[place[n]].caps, k_format, v_format, err);
+    }
+    for (uint32_t n = 0; n < graph->n_nodes && !status; n++) {
+        uint32_t l = kv_layer_of(quern_graph_node(graph, n));
+        if (l != QUERN_NONE)
+            layout->home[layout->layer[l].home].access |= 1u << place[n];
+    }
+    /* a page takes the same number of pools in each home of its group: the widest page sets it */
+    for (uint32_t g = 0; g < layout->n_groups; g++) {
+        uint64_t widest = 1;
+        for (uint32_t h = 0; h < layout->n_homes; h++)
+            if (layout->home[h].group == g && layout->home[h].page_bytes > widest)
+                widest = layout->home[h].page_bytes;
+        uint64_t limit = POOL_BYTES;
+        for (uint32_t d = 0; d < n_devices; d++)
+            if (devices[d].handle && devices[d].caps.max_buffer_bytes < limit)
+                limit = devices[d].caps.max_buffer_bytes;
+        layout->pages_per_pool[g] = widest < limit ? (uint32_t)(limit / widest) : 1;
+    }
+    for (uint32_t l = 0; l < graph->n_kv && !status; l++) {
+        layout->layer[l].page_bytes = layout->home[layout->layer[l].home].page_bytes;
+        layout->layer[l].pages_per_pool = layout->pages_per_pool[layout->layer[l].group];
+    }
+    if (status)
+        qn_kv_layout_finish(cb, layout);
+    return status;
+}
+
+void qn_kv_layout_finish(const struct quern_callbacks *cb, struct qn_kv_layout *layout)
+{
+    qn_free(cb, layout->layer);
+    *layout = (struct qn_kv_layout){0};
+}

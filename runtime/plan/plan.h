@@ -1,0 +1,135 @@
+/* Planning: which device computes which node, where every value lies, and what runs in what order. Pure over
+ * the graph and driver tables: knows no files, no sequences, no particular device. A plan is made once for a
+ * model and a bucket of tokens, and run many times by any number of sessions, one after another. */
+#ifndef QN_PLAN_H
+#define QN_PLAN_H
+
+#include "graph/graph.h"
+
+enum {
+    QN_MAX_DEVICES = 8,
+    QN_PAGE_TOKENS = 32, /* tokens in a page of the KV cache */
+    QN_MAX_BUCKET = 512, /* most tokens in a step */
+};
+
+/* A device as the planner sees it. */
+struct qn_plan_device {
+    const struct quern_driver *driver;
+    struct quern_device *handle; /* NULL: dropped */
+    struct quern_caps caps;
+    struct quern_buffer *arena; /* activations of every plan */
+    uint64_t arena_bytes;       /* its size */
+    const struct quern_binding
+        *weights; /* per tensor of the model; buffer NULL where the device has it not */
+};
+
+/* ---- place.c ---- */
+
+/* Chooses a device for every node: place[node]. Today that is the first device that supports them all, or,
+ * where there is none, the first that supports the node. QUERN_ERR_UNSUPPORTED names an operation that none
+ * supports. */
+enum quern_status qn_place(const struct quern_callbacks *cb, const struct quern_graph *graph,
+                           const struct qn_plan_device *devices, uint32_t n_devices, uint8_t *place,
+                           struct quern_error *err);
+
+/* ---- memory.c ---- */
+
+/* A piece of memory that is in use from step `first` to step `last`, both included. */
+struct qn_lifetime {
+    uint32_t first, last;
+    uint64_t bytes;
+    uint64_t offset; /* result, a multiple of the alignment */
+};
+/* Gives every piece an offset such that pieces alive at the same time do not overlap, largest first, lowest
+ * gap that fits. Returns the bytes needed in all; UINT64_MAX when memory for the planning itself is out. */
+uint64_t qn_memory_plan(const struct quern_callbacks *cb, struct qn_lifetime *pieces, size_t n,
+                        uint64_t align);
+
+/* ---- kv_layout.c ---- */
+
+/* Where the KV cache of a model lies. Layers with the same window form a group; the layers of a group whose
+ * attention is on the same device form a home, and a page of the group has one slice of storage in each of
+ * its homes. */
+struct qn_kv_home {
+    uint32_t group;
+    uint32_t owner;  /* device that allocates the pools */
+    uint32_t access; /* bit per device that touches them */
+    uint64_t page_bytes;
+};
+struct qn_kv_layout {
+    uint32_t n_groups;
+    uint32_t window[QUERN_MAX_KV_GROUPS]; /* 0: all tokens */
+    uint32_t pages_per_pool[QUERN_MAX_KV_GROUPS];
+    uint32_t n_homes;
+    struct qn_kv_home home[QUERN_MAX_KV_GROUPS * QN_MAX_DEVICES];
+    struct quern_kv_binding *layer; /* per KV layer of the graph */
+};
+enum quern_status qn_kv_layout_make(const struct quern_callbacks *cb, const struct quern_graph *graph,
+                                    const uint8_t *place, const struct qn_plan_device *devices,
+                                    uint32_t n_devices, enum quern_format k_format,
+                                    enum quern_format v_format, struct qn_kv_layout *layout,
+                                    struct quern_error *err);
+void qn_kv_layout_finish(const struct quern_callbacks *cb, struct qn_kv_layout *layout);
+
+/* ---- plan.c ---- */
+
+/* Nodes of one device, one after another. */
+struct qn_plan_segment {
+    uint32_t device;
+    uint32_t first, n;             /* nodes */
+    uint32_t first_copy, n_copies; /* values that must come from other devices first */
+    struct quern_prepared *prepared;
+};
+
+struct qn_plan_copy {
+    uint32_t value;
+    uint32_t from; /* device */
+};
+
+struct qn_plan {
+    const struct qn_graph *graph;
+    struct qn_plan_device *devices;
+    uint32_t n_devices;
+    uint32_t max_tokens, max_outputs;
+    struct qn_plan_segment *segments;
+    uint32_t n_segments;
+    struct qn_plan_copy *copies;
+    uint32_t n_copies;
+    struct quern_binding *bindings[QN_MAX_DEVICES]; /* per value */
+    uint64_t arena_bytes[QN_MAX_DEVICES];           /* needed */
+    uint32_t *nodes;                                /* 0, 1, 2, ...: a segment's list is a part of it */
+    uint32_t output;                                /* the value that the host reads */
+    uint32_t output_device;
+    struct qn_plan_device *failed; /* device whose call failed last, or NULL */
+};
+
+struct qn_plan_params {
+    const struct qn_graph *graph;
+    struct qn_plan_device *devices; /* outlives the plan */
+    uint32_t n_devices;
+    const uint8_t *place;
+    const struct qn_kv_layout *kv;
+    uint32_t max_tokens, max_outputs;
+    bool exact;
+};
+
+/* The smallest of 1, 2, 4, ... QN_MAX_BUCKET that holds n tokens. */
+uint32_t qn_bucket(uint32_t n_tokens);
+
+/* Lays out a plan without preparing it: `arena_bytes` says what each device must have. */
+enum quern_status qn_plan_create(const struct quern_callbacks *cb, struct qn_plan **plan,
+                                 const struct qn_plan_params *params, struct quern_error *err);
+/* Binds the values to the devices' arenas and has the drivers prepare the segments. */
+enum quern_status qn_plan_prepare(struct qn_plan *plan, const struct qn_plan_params *params,
+                                  struct quern_error *err);
+void qn_plan_destroy(const struct quern_callbacks *cb, struct qn_plan **plan);
+
+/* Runs one step and waits for it. `pools[device]` lists the KV pools of every home in that device's handles.
+ * On failure plan->failed is the device that did it. */
+enum quern_status qn_plan_run(struct qn_plan *plan, const struct quern_step *step,
+                              const struct quern_kv_pools *const *pools, uint32_t n_homes, bool trace,
+                              struct quern_error *err);
+/* Address of the output [width, n_outputs] after a run. */
+const float *qn_plan_output(const struct qn_plan *plan);
+
+#endif
