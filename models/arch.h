@@ -66,6 +66,10 @@ void qn_hp_fault(struct qn_build *b, const char *fmt, ...) QUERN_PRINTF(2, 3);
 /* What every family has: layers, width, context, vocabulary. Fills b->facts. */
 void qn_hp_common(struct qn_build *b);
 
+/* The same key where all layers must agree: a number, or an array whose entries are equal. */
+uint32_t qn_hp_uniform(struct qn_build *b, const char *key, const uint32_t *fallback, uint32_t min,
+                       uint32_t max);
+
 /* Heads. Head sizes default to n_embd / n_head. */
 struct qn_heads {
     uint32_t n_head;
@@ -118,26 +122,55 @@ struct qn_attention_spec {
 uint32_t qn_block_attention(struct qn_build *b, uint32_t x, uint32_t layer,
                             const struct qn_attention_spec *spec);
 
-/* (act(x W_gate) * (x W_up)) W_down; tensors blk.N.ffn_{gate,up,down}, or, joint, gate and up as the halves
- * of blk.N.ffn_up. */
-uint32_t qn_block_ffn(struct qn_build *b, uint32_t x, uint32_t layer, uint32_t n_ff,
-                      enum quern_activation act, bool joint);
+struct qn_ffn_spec {
+    uint32_t n_ff;
+    enum quern_activation act;
+    bool joint; /* gate and up are the halves of one tensor blk.N.ffn_up */
+};
+/* (act(x W_gate) * (x W_up)) W_down; tensors blk.N.ffn_{gate,up,down}. */
+uint32_t qn_block_ffn(struct qn_build *b, uint32_t x, uint32_t layer, const struct qn_ffn_spec *spec);
 
 struct qn_moe_spec {
-    uint32_t n_expert, n_used, n_ff;
+    uint32_t n_expert, n_used, n_ff; /* n_expert 0: no experts */
     enum quern_gating gating;
     bool normalise;
     float scale;
     enum quern_activation act;
     uint32_t n_ff_shared; /* shared expert with a sigmoid gate (tensors *_shexp), 0: none */
 };
-/* Reads expert_count, expert_used_count. */
+/* expert_count, expert_used_count, expert_feed_forward_length. Softmax gating, SiLU, no normalisation. n_ff
+ * 0: the experts' width must be in the file; else what it is by default. */
 struct qn_moe_spec qn_hp_moe(struct qn_build *b, uint32_t n_ff);
+/* sum of the chosen experts' feed-forwards; tensors blk.N.ffn_gate_inp and blk.N.ffn_{gate,up,down}_exps. */
 uint32_t qn_block_moe(struct qn_build *b, uint32_t x, uint32_t layer, const struct qn_moe_spec *spec);
 
-/* Token embedding table [n_embd, n_vocab], and the start of the graph. */
-uint32_t qn_model_input(struct qn_build *b, float scale);
-/* Output rows, norm and head (`output.weight`, or the embedding table where there is none). */
-void qn_model_output(struct qn_build *b, uint32_t x, float norm_eps, float scale, float softcap);
+/* ---- the decoder: what all families here have in common ----
+ *
+ *   x = embedding_scale * embed(tokens)
+ *   in each layer:  x = x + residual_scale * post(attention(norm(x)))    blk.N.attn_norm, post_attention_norm
+ *                   x = x + residual_scale * post(ffn(norm(x)))          blk.N.ffn_norm, post_ffw_norm
+ *   logits = softcap(logit_scale * head(norm(x)))                        output_norm, output or token_embd
+ *
+ * with RMS norms; ffn is the mixture of experts where there is one, and post is nothing but in families with
+ * post norms. */
+struct qn_decoder {
+    struct qn_attention_spec attention;
+    struct qn_ffn_spec ffn;
+    struct qn_moe_spec moe;
+    float norm_eps;
+    bool post_norms;
+    float embedding_scale;
+    float residual_scale;
+    float logit_scale;
+    float logit_softcap; /* 0: none */
+};
+/* What every family has: qn_hp_common(), feed_forward_length, attention.layer_norm_rms_epsilon, heads, rope.
+ * The rest is as plain as can be: SiLU, no experts, no post norms, scales of 1. */
+struct qn_decoder qn_hp_decoder(struct qn_build *b, enum quern_rope_kind rope);
+/* The parts, for families whose layers differ, and the whole, for those whose layers are all the same. */
+uint32_t qn_decoder_input(struct qn_build *b, const struct qn_decoder *spec);
+uint32_t qn_decoder_layer(struct qn_build *b, uint32_t x, uint32_t layer, const struct qn_decoder *spec);
+void qn_decoder_output(struct qn_build *b, uint32_t x, const struct qn_decoder *spec);
+void qn_decoder_graph(struct qn_build *b, const struct qn_decoder *spec);
 
 #endif

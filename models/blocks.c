@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+enum { QN_MAX_FF = 1 << 22 };
+
 static uint32_t qk_norm(struct qn_build *b, uint32_t x, char which, uint32_t layer, uint32_t n_head,
                         const struct qn_attention_spec *spec)
 {
@@ -67,30 +69,42 @@ uint32_t qn_block_attention(struct qn_build *b, uint32_t x, uint32_t layer,
     return project(b, y, layer, "attn_output", (int64_t)h->n_head * h->dim_v, n_embd);
 }
 
-uint32_t qn_block_ffn(struct qn_build *b, uint32_t x, uint32_t layer, uint32_t n_ff,
-                      enum quern_activation act, bool joint)
+uint32_t qn_block_ffn(struct qn_build *b, uint32_t x, uint32_t layer, const struct qn_ffn_spec *spec)
 {
-    int64_t d = b->facts.n_embd;
+    int64_t d = b->facts.n_embd, n_ff = spec->n_ff;
     uint32_t gate, up;
-    if (joint) {
-        gate = project_rows(b, x, layer, "ffn_up", d, 2 * (int64_t)n_ff, 0, n_ff);
-        up = project_rows(b, x, layer, "ffn_up", d, 2 * (int64_t)n_ff, n_ff, n_ff);
+    if (spec->joint) {
+        gate = project_rows(b, x, layer, "ffn_up", d, 2 * n_ff, 0, n_ff);
+        up = project_rows(b, x, layer, "ffn_up", d, 2 * n_ff, n_ff, n_ff);
     } else {
         gate = project(b, x, layer, "ffn_gate", d, n_ff);
         up = project(b, x, layer, "ffn_up", d, n_ff);
     }
-    uint32_t hidden = qn_activation(&b->g, act, gate, up, false); /* [n_ff, T] */
+    uint32_t hidden = qn_activation(&b->g, spec->act, gate, up, false); /* [n_ff, T] */
     return project(b, hidden, layer, "ffn_down", n_ff, d);
 }
 
 struct qn_moe_spec qn_hp_moe(struct qn_build *b, uint32_t n_ff)
 {
-    struct qn_moe_spec moe = {
-        .n_ff = n_ff, .scale = 1.0f, .act = QUERN_ACT_SILU, .gating = QUERN_GATING_SOFTMAX};
+    struct qn_moe_spec moe = {.scale = 1.0f, .act = QUERN_ACT_SILU, .gating = QUERN_GATING_SOFTMAX};
     moe.n_expert = qn_hp_u32(b, "expert_count", 1, 4096);
-    moe.n_used = qn_hp_u32(b, "expert_used_count", 1, moe.n_expert ? moe.n_expert : 1);
+    moe.n_used = qn_hp_u32(b, "expert_used_count", 1, moe.n_expert);
+    moe.n_ff = n_ff > 0 ? qn_hp_u32_or(b, "expert_feed_forward_length", n_ff, 1, QN_MAX_FF)
+                        : qn_hp_u32(b, "expert_feed_forward_length", 1, QN_MAX_FF);
     b->facts.n_expert = moe.n_expert;
     return moe;
+}
+
+/* The expert that every token has, and the logit of its weight. */
+static uint32_t shared_expert(struct qn_build *b, uint32_t x, uint32_t layer, const struct qn_moe_spec *spec,
+                              uint32_t *weight_logit)
+{
+    int64_t d = b->facts.n_embd, n_ff = spec->n_ff_shared;
+    uint32_t gate = project(b, x, layer, "ffn_gate_shexp", d, n_ff);
+    uint32_t up = project(b, x, layer, "ffn_up_shexp", d, n_ff);
+    uint32_t hidden = qn_activation(&b->g, spec->act, gate, up, false); /* [n_ff, T] */
+    *weight_logit = project(b, x, layer, "ffn_gate_inp_shexp", d, 1);   /* [1, T] */
+    return project(b, hidden, layer, "ffn_down_shexp", n_ff, d);
 }
 
 uint32_t qn_block_moe(struct qn_build *b, uint32_t x, uint32_t layer, const struct qn_moe_spec *spec)
@@ -114,36 +128,77 @@ uint32_t qn_block_moe(struct qn_build *b, uint32_t x, uint32_t layer, const stru
     uint32_t y = qn_moe_matmul(&b->g, hidden, w_down, QUERN_NONE, ids, true);
 
     uint32_t shared = QUERN_NONE, shared_gate = QUERN_NONE;
-    if (spec->n_ff_shared > 0) {
-        int64_t n_sh = spec->n_ff_shared;
-        uint32_t g =
-            qn_matmul(&b->g, x, qn_matrix(b, d, n_sh, "blk.%u.ffn_gate_shexp.weight", layer), QUERN_NONE);
-        uint32_t u =
-            qn_matmul(&b->g, x, qn_matrix(b, d, n_sh, "blk.%u.ffn_up_shexp.weight", layer), QUERN_NONE);
-        uint32_t h = qn_activation(&b->g, spec->act, g, u, false);
-        shared =
-            qn_matmul(&b->g, h, qn_matrix(b, n_sh, d, "blk.%u.ffn_down_shexp.weight", layer), QUERN_NONE);
-        uint32_t w = qn_matrix(b, d, 1, "blk.%u.ffn_gate_inp_shexp.weight", layer);
-        shared_gate = qn_matmul(&b->g, x, w, QUERN_NONE); /* [1, T] */
-    }
+    if (spec->n_ff_shared > 0)
+        shared = shared_expert(b, x, layer, spec, &shared_gate);
     return qn_moe_combine(&b->g, y, weights, shared, shared_gate);
 }
 
-uint32_t qn_model_input(struct qn_build *b, float scale)
+/* ---- the decoder ---- */
+
+static uint32_t rms_norm(struct qn_build *b, uint32_t x, uint32_t layer, const char *name, float eps)
 {
-    b->g.layer = QUERN_NONE;
-    return qn_embed(&b->g, qn_matrix(b, b->facts.n_embd, b->facts.n_vocab, "token_embd.weight"), scale);
+    uint32_t weight = qn_vector(b, b->facts.n_embd, "blk.%u.%s.weight", layer, name);
+    return qn_norm(&b->g, x, weight, QUERN_NONE, QUERN_NORM_RMS, eps, b->facts.n_embd);
 }
 
-void qn_model_output(struct qn_build *b, uint32_t x, float norm_eps, float scale, float softcap)
+struct qn_decoder qn_hp_decoder(struct qn_build *b, enum quern_rope_kind rope)
+{
+    qn_hp_common(b);
+    struct qn_decoder spec = {
+        .ffn = {.n_ff = qn_hp_uniform(b, "feed_forward_length", NULL, 1, QN_MAX_FF), .act = QUERN_ACT_SILU},
+        .norm_eps = qn_hp_f32(b, "attention.layer_norm_rms_epsilon", 0.0f, 1.0f),
+        .embedding_scale = 1.0f,
+        .residual_scale = 1.0f,
+        .logit_scale = 1.0f,
+    };
+    spec.attention.heads = qn_hp_heads(b);
+    spec.attention.rope = qn_hp_rope(b, rope, spec.attention.heads.dim_k);
+    spec.attention.rope_factors = QUERN_NONE;
+    spec.attention.norm_eps = spec.norm_eps;
+    return spec;
+}
+
+uint32_t qn_decoder_input(struct qn_build *b, const struct qn_decoder *spec)
 {
     b->g.layer = QUERN_NONE;
-    x = qn_rows(&b->g, x);
+    uint32_t table = qn_matrix(b, b->facts.n_embd, b->facts.n_vocab, "token_embd.weight");
+    return qn_embed(&b->g, table, spec->embedding_scale); /* [n_embd, T] */
+}
+
+uint32_t qn_decoder_layer(struct qn_build *b, uint32_t x, uint32_t layer, const struct qn_decoder *spec)
+{
+    b->g.layer = layer;
+    uint32_t h = rms_norm(b, x, layer, "attn_norm", spec->norm_eps); /* [n_embd, T] */
+    h = qn_block_attention(b, h, layer, &spec->attention);
+    if (spec->post_norms)
+        h = rms_norm(b, h, layer, "post_attention_norm", spec->norm_eps);
+    x = qn_add(&b->g, x, h, spec->residual_scale);
+
+    h = rms_norm(b, x, layer, "ffn_norm", spec->norm_eps);
+    h = spec->moe.n_expert > 0 ? qn_block_moe(b, h, layer, &spec->moe)
+                               : qn_block_ffn(b, h, layer, &spec->ffn);
+    if (spec->post_norms)
+        h = rms_norm(b, h, layer, "post_ffw_norm", spec->norm_eps);
+    return qn_add(&b->g, x, h, spec->residual_scale);
+}
+
+void qn_decoder_output(struct qn_build *b, uint32_t x, const struct qn_decoder *spec)
+{
+    b->g.layer = QUERN_NONE;
+    x = qn_rows(&b->g, x); /* [n_embd, O] */
     uint32_t weight = qn_vector(b, b->facts.n_embd, "output_norm.weight");
-    x = qn_norm(&b->g, x, weight, QUERN_NONE, QUERN_NORM_RMS, norm_eps, b->facts.n_embd);
+    x = qn_norm(&b->g, x, weight, QUERN_NONE, QUERN_NORM_RMS, spec->norm_eps, b->facts.n_embd);
     uint32_t head = qn_matrix_opt(b, b->facts.n_embd, b->facts.n_vocab, "output.weight");
-    if (head == QUERN_NONE && !b->g.status)
+    if (head == QUERN_NONE)
         head = qn_matrix(b, b->facts.n_embd, b->facts.n_vocab, "token_embd.weight");
     uint32_t bias = qn_vector_opt(b, b->facts.n_vocab, "output.bias");
-    qn_output(&b->g, qn_matmul_attr(&b->g, x, head, bias, scale, softcap));
+    qn_output(&b->g, qn_matmul_attr(&b->g, x, head, bias, spec->logit_scale, spec->logit_softcap));
+}
+
+void qn_decoder_graph(struct qn_build *b, const struct qn_decoder *spec)
+{
+    uint32_t x = qn_decoder_input(b, spec);
+    for (uint32_t l = 0; l < b->facts.n_layer && !b->g.status; l++)
+        x = qn_decoder_layer(b, x, l, spec);
+    qn_decoder_output(b, x, spec);
 }

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { QN_MAX_LAYERS = 1024, QN_MAX_HEAD_DIM = 4096 };
+
 #define ARCH(NAME, FUNCTION) void qn_arch_build_##FUNCTION(struct qn_build *b);
 #include "models/registry.inc"
 #undef ARCH
@@ -219,10 +221,22 @@ void qn_hp_per_layer(struct qn_build *b, const char *key, uint32_t *out, const u
     }
 }
 
+uint32_t qn_hp_uniform(struct qn_build *b, const char *key, const uint32_t *fallback, uint32_t min,
+                       uint32_t max)
+{
+    uint32_t values[QN_MAX_LAYERS] = {0};
+    qn_hp_per_layer(b, key, values, fallback, min, max);
+    for (uint32_t l = 1; l < b->facts.n_layer; l++)
+        if (values[l] != values[0])
+            qn_hp_fault(b, "%s.%s is %u in layer 0 and %u in layer %u, expected the same in all", b->arch,
+                        key, values[0], values[l], l);
+    return b->g.status ? min : values[0];
+}
+
 void qn_hp_common(struct qn_build *b)
 {
     struct qn_model_facts *facts = &b->facts;
-    facts->n_layer = qn_hp_u32(b, "block_count", 1, 1024);
+    facts->n_layer = qn_hp_u32(b, "block_count", 1, QN_MAX_LAYERS);
     facts->n_embd = qn_hp_u32(b, "embedding_length", 1, 1u << 20);
     uint32_t n_ctx = qn_hp_u32(b, "context_length", 0, UINT32_MAX);
     if (n_ctx == 0 && !b->g.status) {
@@ -247,15 +261,8 @@ void qn_hp_common(struct qn_build *b)
 
 struct qn_heads qn_hp_heads(struct qn_build *b)
 {
-    struct qn_heads heads = {.n_head = qn_hp_u32(b, "attention.head_count", 1, 65536)};
-    uint32_t kv[1024];
-    qn_hp_per_layer(b, "attention.head_count_kv", kv, &heads.n_head, 1, 65536);
-    for (uint32_t l = 0; l < b->facts.n_layer; l++)
-        if (kv[l] != kv[0])
-            qn_hp_fault(
-                b, "%s.attention.head_count_kv differs between layers, which this architecture does not have",
-                b->arch);
-    heads.n_head_kv = kv[0];
+    struct qn_heads heads = {.n_head = qn_hp_uniform(b, "attention.head_count", NULL, 1, 65536)};
+    heads.n_head_kv = qn_hp_uniform(b, "attention.head_count_kv", &heads.n_head, 1, 65536);
     if (!b->g.status && heads.n_head % heads.n_head_kv != 0)
         qn_hp_fault(b, "%s.attention.head_count is %u, expected a multiple of head_count_kv, %u", b->arch,
                     heads.n_head, heads.n_head_kv);
@@ -263,9 +270,12 @@ struct qn_heads qn_hp_heads(struct qn_build *b)
         b->facts.n_embd % heads.n_head != 0)
         qn_hp_fault(b, "%s.embedding_length is %u, expected a multiple of attention.head_count, %u", b->arch,
                     b->facts.n_embd, heads.n_head);
-    uint32_t dim = heads.n_head ? b->facts.n_embd / heads.n_head : 0;
-    heads.dim_k = qn_hp_u32_or(b, "attention.key_length", dim, 1, 4096);
-    heads.dim_v = qn_hp_u32_or(b, "attention.value_length", dim, 1, 4096);
+    uint32_t dim = b->facts.n_embd / heads.n_head;
+    heads.dim_k = qn_hp_u32_or(b, "attention.key_length", dim, 1, QN_MAX_HEAD_DIM);
+    heads.dim_v = qn_hp_u32_or(b, "attention.value_length", dim, 1, QN_MAX_HEAD_DIM);
+    if (!b->g.status && (heads.dim_k == 0 || heads.dim_k > QN_MAX_HEAD_DIM || heads.dim_v > QN_MAX_HEAD_DIM))
+        qn_hp_fault(b, "%s.attention.head_count is %u, which makes heads of %u; expected 1 to %d", b->arch,
+                    heads.n_head, dim, QN_MAX_HEAD_DIM);
     return heads;
 }
 
