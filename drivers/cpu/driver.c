@@ -1,0 +1,257 @@
+/* The CPU driver's table: device, buffers, copies. Segments are in prepare.c and run.c. */
+#include "drivers/cpu/cpu.h"
+
+#include "base/thread.h"
+#include "drivers/cpu/device.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(_WIN32)
+#include <windows.h>
+#else
+#include <unistd.h>
+#endif
+
+enum { MAX_THREADS = 512, OFFSET_ALIGN = 64 };
+
+uint64_t qn_cpu_memory(void)
+{
+#if defined(_WIN32)
+    MEMORYSTATUSEX memory = {.dwLength = sizeof memory};
+    return GlobalMemoryStatusEx(&memory) ? memory.ullTotalPhys : 0;
+#else
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    return pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
+#endif
+}
+
+/* ---------------------------------------------------------------- device */
+
+static int32_t cpu_probe(const struct quern_host *host, struct quern_device_info *infos, uint32_t cap,
+                         uint32_t *n, struct quern_error *err)
+{
+    *n = 1;
+    if (cap < 1)
+        return QUERN_OK;
+    struct quern_device_info *info = &infos[0];
+    info->type = QUERN_DEVICE_CPU;
+    qn_cpu_name(info->name, sizeof info->name);
+    snprintf(info->driver, sizeof info->driver, "cpu %d", QUERN_DRIVER_ABI);
+    qn_isa_names(qn_isa_detect(), info->features, sizeof info->features);
+    info->memory = qn_cpu_memory();
+    return QUERN_OK;
+}
+
+struct settings {
+    uint32_t threads;
+    uint32_t isa;
+};
+
+static int32_t read_settings(const struct quern_profile_view *profile, struct settings *settings,
+                             struct quern_error *err)
+{
+    uint32_t have = qn_isa_detect();
+    int cpus = qn_cpu_count();
+    settings->threads = cpus < MAX_THREADS ? (uint32_t)cpus : MAX_THREADS;
+    settings->isa = have;
+    for (uint32_t i = 0; profile && i < profile->n_settings; i++) {
+        const struct quern_setting *setting = &profile->settings[i];
+        if (strcmp(setting->name, "threads") == 0) {
+            char *end;
+            long threads = strtol(setting->value, &end, 10);
+            if (end == setting->value || *end || threads < 1 || threads > MAX_THREADS)
+                return qn_fail(err, QUERN_ERR_PARAM, "setting threads: \"%s\" is not a number from 1 to %d",
+                               setting->value, MAX_THREADS);
+            settings->threads = (uint32_t)threads;
+        } else if (strcmp(setting->name, "isa") == 0) {
+            int32_t status = qn_isa_parse(setting->value, have, &settings->isa, err);
+            if (status)
+                return status;
+        }
+    }
+    return QUERN_OK;
+}
+
+static void cpu_close(struct quern_device *device)
+{
+    if (!device)
+        return;
+    const struct quern_callbacks *cb = device->cb;
+    qn_pool_destroy(cb, &device->pool);
+    for (int i = 0; i < QN_AREA_END; i++)
+        qn_free(cb, device->area[i].data);
+    if (device->workers)
+        qn_free(cb, device->workers[0].scratch);
+    qn_free(cb, device->workers);
+    qn_free(cb, device);
+}
+
+static int32_t cpu_open(const struct quern_host *host, uint32_t index,
+                        const struct quern_profile_view *profile, struct quern_device **out,
+                        struct quern_error *err)
+{
+    *out = NULL;
+    if (index != 0)
+        return qn_fail(err, QUERN_ERR_PARAM, "there is no CPU device %u; the only one is 0", index);
+    struct settings settings;
+    int32_t status = read_settings(profile, &settings, err);
+    if (status)
+        return status;
+    struct quern_device *device = qn_zalloc(host->callbacks, 1, sizeof *device);
+    if (!device)
+        return qn_fail_memory(err, "the CPU device");
+    device->cb = host->callbacks;
+    qn_kernels_init(&device->kernels, settings.isa);
+    device->workers = qn_zalloc(device->cb, settings.threads, sizeof *device->workers);
+    if (!device->workers)
+        status = qn_fail_memory(err, "the CPU device");
+    else
+        status = qn_pool_create(device->cb, &device->pool, settings.threads, err);
+    if (status) {
+        cpu_close(device);
+        return status;
+    }
+    for (uint32_t i = 0; i < settings.threads; i++)
+        device->workers[i].index = i;
+    *out = device;
+    return QUERN_OK;
+}
+
+static void cpu_caps(struct quern_device *device, struct quern_caps *caps)
+{
+    caps->n_heaps = 1;
+    caps->heap[0].flags = QUERN_HEAP_HOST_VISIBLE | QUERN_HEAP_HOST_SHARED | QUERN_HEAP_IMPORT;
+    caps->heap[0].pad = 0;
+    caps->heap[0].bytes = qn_cpu_memory();
+    caps->weight_formats = 0;
+    for (uint32_t f = 0; f < QUERN_FORMAT_END; f++)
+        if (device->kernels.dequantise[f] && device->kernels.fast[f].run && device->kernels.exact[f].run)
+            caps->weight_formats |= (uint64_t)1 << f;
+    caps->kv_formats = (uint64_t)1 << QUERN_F32 | (uint64_t)1 << QUERN_F16 | (uint64_t)1 << QUERN_Q8_0;
+    caps->layouts = 1u << QUERN_LAYOUT_FILE;
+    caps->offset_align = OFFSET_ALIGN;
+    caps->max_buffer_bytes = SIZE_MAX / 2;
+}
+
+static void cpu_supports(struct quern_device *device, const struct quern_graph *graph, uint8_t *mask)
+{
+    for (uint32_t i = 0; i < graph->n_nodes; i++) {
+        struct quern_error err;
+        struct qn_op op;
+        mask[i] = qn_op_describe(graph, i, &device->kernels, &op, &err) == QUERN_OK;
+    }
+}
+
+/* ---------------------------------------------------------------- buffers */
+
+static int32_t make_buffer(struct quern_device *device, void *data, uint64_t bytes, bool imported,
+                           struct quern_buffer **out, struct quern_error *err)
+{
+    struct quern_buffer *buffer = data ? qn_alloc(device->cb, 1, sizeof *buffer) : NULL;
+    if (!buffer)
+        return qn_fail(err, QUERN_ERR_MEMORY, "out of memory for a buffer of %llu bytes",
+                       (unsigned long long)bytes);
+    *buffer = (struct quern_buffer){data, bytes, imported};
+    *out = buffer;
+    return QUERN_OK;
+}
+
+static int32_t cpu_buffer_create(struct quern_device *device, uint32_t heap, uint64_t bytes,
+                                 struct quern_buffer **out, struct quern_error *err)
+{
+    *out = NULL;
+    if (heap != 0 || bytes == 0)
+        return qn_fail(err, QUERN_ERR_PARAM, "a buffer of %llu bytes in heap %u", (unsigned long long)bytes,
+                       heap);
+    void *data = bytes <= SIZE_MAX / 2 ? qn_alloc(device->cb, (size_t)bytes, 1) : NULL;
+    int32_t status = make_buffer(device, data, bytes, false, out, err);
+    if (status)
+        qn_free(device->cb, data);
+    return status;
+}
+
+static int32_t cpu_buffer_import(struct quern_device *device, void *memory, uint64_t bytes,
+                                 struct quern_buffer **out, struct quern_error *err)
+{
+    *out = NULL;
+    if (!memory)
+        return qn_fail(err, QUERN_ERR_PARAM, "no memory to import");
+    return make_buffer(device, memory, bytes, true, out, err);
+}
+
+static void cpu_buffer_destroy(struct quern_device *device, struct quern_buffer *buffer)
+{
+    if (buffer && !buffer->imported)
+        qn_free(device->cb, buffer->data);
+    qn_free(device->cb, buffer);
+}
+
+static void *cpu_buffer_map(struct quern_device *device, struct quern_buffer *buffer)
+{
+    return buffer->data;
+}
+
+static bool lies_within(const struct quern_buffer *buffer, uint64_t offset, uint64_t bytes)
+{
+    return offset <= buffer->bytes && bytes <= buffer->bytes - offset;
+}
+
+static int32_t cpu_copy(struct quern_device *device, struct quern_buffer *dst, uint64_t dst_offset,
+                        struct quern_buffer *src, uint64_t src_offset, uint64_t bytes, uint64_t *point,
+                        struct quern_error *err)
+{
+    if (!lies_within(dst, dst_offset, bytes) || !lies_within(src, src_offset, bytes))
+        return qn_fail(err, QUERN_ERR_PARAM, "a copy of %llu bytes leaves its buffers",
+                       (unsigned long long)bytes);
+    memmove(dst->data + dst_offset, src->data + src_offset, (size_t)bytes);
+    *point = ++device->point;
+    return QUERN_OK;
+}
+
+/* ---------------------------------------------------------------- work */
+
+/* Calls return when their work is done. */
+static int32_t cpu_wait(struct quern_device *device, uint64_t point, uint64_t timeout_ns,
+                        struct quern_error *err)
+{
+    if (point > device->point)
+        return qn_fail(err, QUERN_ERR_PARAM, "work %llu has not been submitted", (unsigned long long)point);
+    return QUERN_OK;
+}
+
+static uint32_t cpu_times(struct quern_device *device, struct quern_prepared *prepared,
+                          struct quern_node_time *times, uint32_t cap)
+{
+    uint32_t n = prepared->n_times < cap ? prepared->n_times : cap;
+    if (n > 0)
+        memcpy(times, prepared->times, n * sizeof *times);
+    return prepared->n_times;
+}
+
+static const struct quern_driver quern_driver_cpu = {
+    .struct_size = sizeof(struct quern_driver),
+    .abi = QUERN_DRIVER_ABI,
+    .name = "cpu",
+    .probe = cpu_probe,
+    .open = cpu_open,
+    .close = cpu_close,
+    .caps = cpu_caps,
+    .supports = cpu_supports,
+    .buffer_create = cpu_buffer_create,
+    .buffer_import = cpu_buffer_import,
+    .buffer_destroy = cpu_buffer_destroy,
+    .buffer_map = cpu_buffer_map,
+    .copy = cpu_copy,
+    .prepare = qn_cpu_prepare,
+    .release = qn_cpu_release,
+    .run = qn_cpu_run,
+    .wait = cpu_wait,
+    .times = cpu_times,
+};
+
+const struct quern_driver *quern_cpu_driver_get(uint32_t abi)
+{
+    return abi == QUERN_DRIVER_ABI ? &quern_driver_cpu : NULL;
+}

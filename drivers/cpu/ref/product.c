@@ -1,0 +1,112 @@
+/* See product.h. Results go through a tile in scratch, unless nothing follows the product. */
+#include "drivers/cpu/ref/product.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { TILE_FLOATS = 32 * 1024 };
+
+size_t qn_product_scratch(void)
+{
+    return QN_MATMUL_SCRATCH + 2 * TILE_FLOATS * sizeof(float);
+}
+
+const struct qn_matmul_kernel *qn_product_kernel(const struct qn_kernels *kernels, uint32_t format,
+                                                 bool exact)
+{
+    if (format >= QUERN_FORMAT_END)
+        return NULL;
+    const struct qn_matmul_kernel *kernel = exact ? &kernels->exact[format] : &kernels->fast[format];
+    return kernel->run ? kernel : NULL;
+}
+
+void qn_pack_row(const struct qn_kernels *kernels, enum qn_pack pack, const float *x, size_t k, void *row)
+{
+    if (pack == QN_PACK_Q8)
+        kernels->pack_q8(x, k, row);
+    else
+        memcpy(row, x, k * sizeof *x);
+}
+
+/* Rows of one weight for some tokens: y[t * y_stride + i]. */
+static void multiply(const struct qn_product *product, int side, size_t first, size_t n_rows, uint32_t token,
+                     uint32_t n_tokens, float *y, size_t y_stride, void *scratch)
+{
+    product->side[side].kernel->run(product->side[side].w + first * product->side[side].row_bytes,
+                                    product->side[side].row_bytes, product->k, (uint32_t)n_rows,
+                                    (const char *)product->side[side].x +
+                                        (size_t)token * product->side[side].x_stride,
+                                    product->side[side].x_stride, n_tokens, y, y_stride, scratch);
+}
+
+static void add_bias(float *a, const float *bias, size_t n)
+{
+    if (bias)
+        for (size_t i = 0; i < n; i++)
+            a[i] += bias[i];
+}
+
+/* What follows n results of one token; b: those of the second weight. */
+static void finish(const struct qn_product *product, const struct qn_run *run, size_t first, size_t n,
+                   float *a, float *b, float *y, const float *residual)
+{
+    add_bias(a, product->side[0].bias ? product->side[0].bias + first : NULL, n);
+    if (b) {
+        add_bias(b, product->side[1].bias ? product->side[1].bias + first : NULL, n);
+    } else {
+        float scale = product->scale, cap = product->softcap;
+        if (scale != 1.0f)
+            for (size_t i = 0; i < n; i++)
+                a[i] *= scale;
+        if (cap > 0)
+            for (size_t i = 0; i < n; i++)
+                a[i] = cap * tanhf(a[i] / cap);
+    }
+    if (product->act != QUERN_ACT_NONE || b)
+        run->kernels->gate(product->act, a, b, a, n);
+    if (residual)
+        for (size_t i = 0; i < n; i++)
+            y[i] = residual[i] + product->residual_scale * a[i];
+    else
+        memcpy(y, a, n * sizeof *y);
+}
+
+static bool nothing_follows(const struct qn_product *product)
+{
+    return product->n_weights == 1 && !product->side[0].bias && product->scale == 1.0f &&
+           product->softcap == 0 && product->act == QUERN_ACT_NONE && !product->residual && !product->row_of;
+}
+
+void qn_product_rows(const struct qn_product *product, const struct qn_run *run, size_t first, size_t n_rows,
+                     struct qn_worker *worker)
+{
+    void *scratch = worker->scratch;
+    if (nothing_follows(product)) {
+        multiply(product, 0, first, n_rows, 0, product->n_tokens, product->y + first, product->y_stride,
+                 scratch);
+        return;
+    }
+    float *tile[2];
+    tile[0] = (float *)(void *)((char *)scratch + QN_MATMUL_SCRATCH);
+    tile[1] = tile[0] + TILE_FLOATS;
+    size_t rows = TILE_FLOATS / product->n_tokens / QN_UNIT_ROWS * QN_UNIT_ROWS;
+    if (rows < QN_UNIT_ROWS)
+        rows = QN_UNIT_ROWS;
+    if (rows > n_rows)
+        rows = n_rows;
+    uint32_t tokens = (uint32_t)(TILE_FLOATS / rows);
+    for (size_t r = 0; r < n_rows; r += rows) {
+        size_t n = n_rows - r < rows ? n_rows - r : rows, row = first + r;
+        for (uint32_t t = 0; t < product->n_tokens; t += tokens) {
+            uint32_t m = product->n_tokens - t < tokens ? product->n_tokens - t : tokens;
+            for (uint32_t side = 0; side < product->n_weights; side++)
+                multiply(product, (int)side, row, n, t, m, tile[side], n, scratch);
+            for (uint32_t i = 0; i < m; i++) {
+                size_t at = (product->row_of ? product->row_of[t + i] : t + i) * product->y_stride + row;
+                finish(product, run, row, n, tile[0] + i * n,
+                       product->n_weights == 2 ? tile[1] + i * n : NULL, product->y + at,
+                       product->residual ? product->residual + at : NULL);
+            }
+        }
+    }
+}
