@@ -43,8 +43,8 @@ static inline void qn_test_leave(int verdict, const char *what, const char *file
 #define skip() qn_test_leave(2, "", __FILE__, __LINE__)
 static int qn_test_run(const struct CMUnitTest *tests, size_t n)
 {
-    int failed = 0;
-    for (size_t i = 0; i < n; i++) {
+    volatile int failed = 0; /* survives the longjmp */
+    for (volatile size_t i = 0; i < n; i++) {
         qn_test_verdict = 0;
         if (setjmp(qn_test_exit) == 0)
             tests[i].run(NULL);

@@ -18,7 +18,9 @@ extern "C" {
 #define QUERN_API
 #endif
 
-#if defined(__GNUC__)
+#if defined(__MINGW32__) && !defined(__clang__)
+#define QUERN_PRINTF(fmt, args) __attribute__((format(gnu_printf, fmt, args)))
+#elif defined(__GNUC__)
 #define QUERN_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #else
 #define QUERN_PRINTF(fmt, args)

@@ -1,0 +1,339 @@
+/* Win32 side of file.h, clock.h and thread.h. Paths are UTF-8. Needs Windows 8 or later. */
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/thread.h"
+
+#include <io.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- clock ---- */
+
+uint64_t qn_now_ns(void)
+{
+    LARGE_INTEGER ticks, rate;
+    QueryPerformanceFrequency(&rate);
+    QueryPerformanceCounter(&ticks);
+    uint64_t now = (uint64_t)ticks.QuadPart, per_second = (uint64_t)rate.QuadPart;
+    return now / per_second * 1000000000u + now % per_second * 1000000000u / per_second;
+}
+
+/* Milliseconds, rounded up, below what means "forever". */
+static DWORD milliseconds(uint64_t ns)
+{
+    uint64_t ms = ns / 1000000 + (ns % 1000000 != 0);
+    return ms < INFINITE - 1 ? (DWORD)ms : INFINITE - 1;
+}
+
+void qn_sleep_ns(uint64_t ns)
+{
+    Sleep(milliseconds(ns));
+}
+
+/* ---- text ---- */
+
+/* UTF-16 copy of UTF-8 text, or NULL when memory is out or the text is no UTF-8. */
+static wchar_t *widen(const struct quern_callbacks *cb, const char *text)
+{
+    int n = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, text, -1, NULL, 0);
+    wchar_t *wide = n > 0 ? qn_alloc(cb, (size_t)n, sizeof *wide) : NULL;
+    if (wide)
+        MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, text, -1, wide, n);
+    return wide;
+}
+
+struct reason {
+    char text[256];
+};
+
+/* The system's sentence for an error code. */
+static struct reason reason_of(DWORD code)
+{
+    struct reason reason;
+    wchar_t wide[200];
+    DWORD n = FormatMessageW(FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS, NULL, code, 0, wide,
+                             (DWORD)QN_LEN(wide), NULL);
+    while (n > 0 &&
+           (wide[n - 1] == L'\n' || wide[n - 1] == L'\r' || wide[n - 1] == L'.' || wide[n - 1] == L' '))
+        n--;
+    int length =
+        WideCharToMultiByte(CP_UTF8, 0, wide, (int)n, reason.text, (int)sizeof reason.text - 1, NULL, NULL);
+    if (n > 0 && length > 0)
+        reason.text[length] = '\0';
+    else
+        snprintf(reason.text, sizeof reason.text, "error %lu", (unsigned long)code);
+    return reason;
+}
+
+/* ---- files ---- */
+
+static SYSTEM_INFO system_info(void)
+{
+    SYSTEM_INFO info;
+    GetSystemInfo(&info);
+    return info;
+}
+
+size_t qn_page_size(void)
+{
+    return system_info().dwPageSize;
+}
+
+static enum quern_status read_all(const struct quern_callbacks *cb, struct qn_view *view, HANDLE file,
+                                  uint64_t offset, const char *name, struct quern_error *err)
+{
+    uint8_t *data = view->size <= SIZE_MAX ? qn_alloc(cb, (size_t)view->size, 1) : NULL;
+    if (!data)
+        return qn_fail(err, QUERN_ERR_MEMORY, "%s: out of memory for %llu bytes of file", name,
+                       (unsigned long long)view->size);
+    for (uint64_t done = 0; done < view->size;) {
+        uint64_t left = view->size - done, at = offset + done;
+        OVERLAPPED place = {.Offset = (DWORD)at, .OffsetHigh = (DWORD)(at >> 32)};
+        DWORD got = 0;
+        BOOL good = ReadFile(file, data + done, left < (1u << 30) ? (DWORD)left : 1u << 30, &got, &place);
+        DWORD code = good ? ERROR_HANDLE_EOF : GetLastError();
+        if (!good || got == 0) {
+            qn_free(cb, data);
+            return qn_fail(err, QUERN_ERR_FILE, "%s: cannot read: %s", name, reason_of(code).text);
+        }
+        done += got;
+    }
+    view->heap = data;
+    view->data = data;
+    return QUERN_OK;
+}
+
+/* False: this range cannot be mapped. A view keeps the file open by itself. */
+static bool map(struct qn_view *view, HANDLE file, uint64_t offset)
+{
+    uint64_t skip = offset % system_info().dwAllocationGranularity, start = offset - skip;
+    if (view->size >= SIZE_MAX / 2)
+        return false;
+    HANDLE mapping = CreateFileMappingW(file, NULL, PAGE_READONLY, 0, 0, NULL);
+    if (!mapping)
+        return false;
+    void *base = MapViewOfFile(mapping, FILE_MAP_READ, (DWORD)(start >> 32), (DWORD)start,
+                               (SIZE_T)(view->size + skip));
+    CloseHandle(mapping);
+    if (!base)
+        return false;
+    view->map_base = base;
+    view->map_size = (size_t)(view->size + skip);
+    view->data = (const uint8_t *)base + skip;
+    return true;
+}
+
+static enum quern_status view_handle(const struct quern_callbacks *cb, struct qn_view *view, HANDLE file,
+                                     uint64_t offset, uint64_t length, bool use_mmap, const char *name,
+                                     struct quern_error *err)
+{
+    LARGE_INTEGER size;
+    if (GetFileType(file) != FILE_TYPE_DISK || !GetFileSizeEx(file, &size))
+        return qn_fail(err, QUERN_ERR_FILE, "%s: not a regular file", name);
+    uint64_t file_size = (uint64_t)size.QuadPart;
+    if (offset > file_size || (length > 0 && length > file_size - offset))
+        return qn_fail(err, QUERN_ERR_FILE,
+                       "%s: range of %llu bytes at %llu lies outside the file of %llu bytes", name,
+                       (unsigned long long)length, (unsigned long long)offset, (unsigned long long)file_size);
+    view->size = length ? length : file_size - offset;
+    if (view->size == 0) {
+        view->data = (const uint8_t *)"";
+        return QUERN_OK;
+    }
+    if (use_mmap && map(view, file, offset))
+        return QUERN_OK;
+    enum quern_status status = read_all(cb, view, file, offset, name, err);
+    if (status)
+        *view = (struct qn_view){0};
+    return status;
+}
+
+enum quern_status qn_view_fd(const struct quern_callbacks *cb, struct qn_view *view, int fd, uint64_t offset,
+                             uint64_t length, bool use_mmap, const char *name, struct quern_error *err)
+{
+    *view = (struct qn_view){0};
+    HANDLE file = (HANDLE)_get_osfhandle(fd);
+    if (file == INVALID_HANDLE_VALUE)
+        return qn_fail(err, QUERN_ERR_FILE, "%s: not an open descriptor", name);
+    return view_handle(cb, view, file, offset, length, use_mmap, name, err);
+}
+
+enum quern_status qn_view_path(const struct quern_callbacks *cb, struct qn_view *view, const char *path,
+                               bool use_mmap, struct quern_error *err)
+{
+    *view = (struct qn_view){0};
+    wchar_t *wide = widen(cb, path);
+    if (!wide)
+        return qn_fail_memory(err, "a file name");
+    HANDLE file = CreateFileW(wide, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE,
+                              NULL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL);
+    DWORD code = GetLastError();
+    qn_free(cb, wide);
+    if (file == INVALID_HANDLE_VALUE)
+        return qn_fail(err, QUERN_ERR_FILE, "%s: cannot open: %s", path, reason_of(code).text);
+    enum quern_status status = view_handle(cb, view, file, 0, 0, use_mmap, path, err);
+    CloseHandle(file);
+    return status;
+}
+
+void qn_view_finish(const struct quern_callbacks *cb, struct qn_view *view)
+{
+    if (view->map_base)
+        UnmapViewOfFile(view->map_base);
+    qn_free(cb, view->heap);
+    *view = (struct qn_view){0};
+}
+
+void qn_view_prefetch(const struct qn_view *view, uint64_t offset, uint64_t length)
+{
+    if (!view->map_base || offset >= view->size)
+        return;
+    if (length > view->size - offset)
+        length = view->size - offset;
+    WIN32_MEMORY_RANGE_ENTRY range = {(void *)(uintptr_t)(view->data + offset), (SIZE_T)length};
+    (void)PrefetchVirtualMemory(GetCurrentProcess(), 1, &range, 0);
+}
+
+static bool write_piece(HANDLE file, const struct qn_piece *piece)
+{
+    static const uint8_t zeros[4096];
+    const uint8_t *data = piece->data;
+    for (uint64_t left = piece->size; left > 0;) {
+        uint64_t most = data ? 1u << 30 : sizeof zeros;
+        DWORD put = 0;
+        if (!WriteFile(file, data ? data : zeros, (DWORD)(left < most ? left : most), &put, NULL) || put == 0)
+            return false;
+        data = data ? data + put : NULL;
+        left -= put;
+    }
+    return true;
+}
+
+/* Writes and flushes a new file; 0 or the system's error code. */
+static DWORD write_new(const wchar_t *path, const struct qn_piece *pieces, size_t n)
+{
+    HANDLE file = CreateFileW(path, GENERIC_WRITE, 0, NULL, CREATE_ALWAYS, FILE_ATTRIBUTE_NORMAL, NULL);
+    if (file == INVALID_HANDLE_VALUE)
+        return GetLastError();
+    bool good = true;
+    for (size_t i = 0; i < n && good; i++)
+        good = write_piece(file, &pieces[i]);
+    good = good && FlushFileBuffers(file);
+    DWORD code = good ? 0 : GetLastError();
+    CloseHandle(file);
+    return code;
+}
+
+enum quern_status qn_write_pieces(const struct quern_callbacks *cb, const char *path,
+                                  const struct qn_piece *pieces, size_t n, struct quern_error *err)
+{
+    size_t length = strlen(path) + 32;
+    char *temp = qn_alloc(cb, length, 1);
+    wchar_t *wide = widen(cb, path), *wide_temp = NULL;
+    if (temp) {
+        snprintf(temp, length, "%s.%lu.part", path, (unsigned long)GetCurrentProcessId());
+        wide_temp = widen(cb, temp);
+    }
+    enum quern_status status = QUERN_OK;
+    if (!wide || !wide_temp) {
+        status = qn_fail_memory(err, "a file name");
+    } else {
+        DWORD code = write_new(wide_temp, pieces, n);
+        if (code == 0 && !MoveFileExW(wide_temp, wide, MOVEFILE_REPLACE_EXISTING))
+            code = GetLastError();
+        if (code != 0) {
+            status = qn_fail(err, QUERN_ERR_FILE, "%s: cannot write: %s", path, reason_of(code).text);
+            DeleteFileW(wide_temp);
+        }
+    }
+    qn_free(cb, wide_temp);
+    qn_free(cb, wide);
+    qn_free(cb, temp);
+    return status;
+}
+
+/* ---- threads ---- */
+
+bool qn_mutex_init(struct qn_mutex *mutex)
+{
+    InitializeSRWLock(&mutex->lock);
+    return true;
+}
+
+void qn_mutex_finish(struct qn_mutex *mutex)
+{
+    (void)mutex;
+}
+
+void qn_mutex_lock(struct qn_mutex *mutex)
+{
+    AcquireSRWLockExclusive(&mutex->lock);
+}
+
+void qn_mutex_unlock(struct qn_mutex *mutex)
+{
+    ReleaseSRWLockExclusive(&mutex->lock);
+}
+
+bool qn_cond_init(struct qn_cond *cond)
+{
+    InitializeConditionVariable(&cond->cond);
+    return true;
+}
+
+void qn_cond_finish(struct qn_cond *cond)
+{
+    (void)cond;
+}
+
+void qn_cond_wait(struct qn_cond *cond, struct qn_mutex *mutex)
+{
+    SleepConditionVariableSRW(&cond->cond, &mutex->lock, INFINITE, 0);
+}
+
+bool qn_cond_wait_for(struct qn_cond *cond, struct qn_mutex *mutex, uint64_t ns)
+{
+    return SleepConditionVariableSRW(&cond->cond, &mutex->lock, milliseconds(ns), 0) ||
+           GetLastError() != ERROR_TIMEOUT;
+}
+
+void qn_cond_signal(struct qn_cond *cond)
+{
+    WakeConditionVariable(&cond->cond);
+}
+
+void qn_cond_broadcast(struct qn_cond *cond)
+{
+    WakeAllConditionVariable(&cond->cond);
+}
+
+static DWORD WINAPI thread_main(void *arg)
+{
+    struct qn_thread *thread = arg;
+    thread->run(thread->arg);
+    return 0;
+}
+
+bool qn_thread_start(struct qn_thread *thread, void (*run)(void *arg), void *arg)
+{
+    thread->run = run;
+    thread->arg = arg;
+    thread->handle = CreateThread(NULL, 0, thread_main, thread, 0, NULL);
+    return thread->handle != NULL;
+}
+
+void qn_thread_join(struct qn_thread *thread)
+{
+    WaitForSingleObject(thread->handle, INFINITE);
+    CloseHandle(thread->handle);
+}
+
+int qn_cpu_count(void)
+{
+    DWORD_PTR mine, all;
+    int n = 0;
+    if (GetProcessAffinityMask(GetCurrentProcess(), &mine, &all))
+        for (; mine != 0; mine &= mine - 1)
+            n++;
+    return n > 0 ? n : 1;
+}
