@@ -34,7 +34,8 @@ run_tests() {
     tests=$1
     shift
     rc=0
-    meson test -C "$tests" --no-rebuild --print-errorlogs --quiet "$@" || rc=$?
+    meson test -C "$tests" --no-rebuild --print-errorlogs "$@" >"$tests/tests.out" 2>&1 || rc=$?
+    [ $rc -eq 0 ] || cat "$tests/tests.out"
     python3 tools/check/summary.py "$tests" || rc=1
     return $rc
 }
