@@ -61,7 +61,8 @@ struct qn_gguf_params {
  * logged as warnings. */
 enum quern_status qn_gguf_open(const struct quern_callbacks *cb, struct qn_gguf **out, const char *path,
                                const struct qn_gguf_params *params, struct quern_error *err);
-/* The same from `length` bytes (0: to the end) at `offset` of a descriptor that stays the caller's; never split. */
+/* The same from `length` bytes (0: to the end) at `offset` of a descriptor that stays the caller's; never split. Where
+ * `offset` is no multiple of the file's alignment, tensor data is not aligned either. */
 enum quern_status qn_gguf_open_fd(const struct quern_callbacks *cb, struct qn_gguf **out, int fd,
                                   uint64_t offset, uint64_t length, const struct qn_gguf_params *params,
                                   struct quern_error *err);

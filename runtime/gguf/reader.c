@@ -98,37 +98,42 @@ static int by_place(const struct qn_gguf *gguf, uint32_t a, uint32_t b)
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
-static void sift_down(const struct qn_gguf *gguf, uint32_t *order, size_t root, size_t n,
-                      int (*compare)(const struct qn_gguf *, uint32_t, uint32_t))
+/* Merges two neighbouring ordered runs, from[0..middle) and from[middle..n), into `to`. */
+static void merge(const struct qn_gguf *gguf, const uint32_t *from, size_t middle, size_t n, uint32_t *to,
+                  int (*compare)(const struct qn_gguf *, uint32_t, uint32_t))
 {
-    for (size_t child; (child = 2 * root + 1) < n; root = child) {
-        if (child + 1 < n && compare(gguf, order[child], order[child + 1]) < 0)
-            child++;
-        if (compare(gguf, order[root], order[child]) >= 0)
-            return;
-        uint32_t swap = order[root];
-        order[root] = order[child];
-        order[child] = swap;
+    if (middle >= n || compare(gguf, from[middle - 1], from[middle]) <= 0) {
+        memcpy(to, from, n * sizeof *to);
+        return;
+    }
+    for (size_t i = 0, a = 0, b = middle; i < n; i++) {
+        bool first = b == n || (a < middle && compare(gguf, from[a], from[b]) <= 0);
+        to[i] = from[first ? a++ : b++];
     }
 }
 
-/* Heap sort: no extra memory and no bad case. NULL when memory is out; n is at least 1. */
+/* Merge sort: no bad case, and quick where the file is ordered. NULL when memory is out; n is at least 1. */
 static uint32_t *sorted(const struct quern_callbacks *cb, const struct qn_gguf *gguf, size_t n,
                         int (*compare)(const struct qn_gguf *, uint32_t, uint32_t))
 {
     uint32_t *order = qn_alloc(cb, n, sizeof *order);
-    if (!order)
+    uint32_t *other = order ? qn_alloc(cb, n, sizeof *other) : NULL;
+    if (!other) {
+        qn_free(cb, order);
         return NULL;
+    }
     for (size_t i = 0; i < n; i++)
         order[i] = (uint32_t)i;
-    for (size_t root = n / 2; root-- > 0;)
-        sift_down(gguf, order, root, n, compare);
-    for (size_t end = n; end-- > 1;) {
-        uint32_t swap = order[0];
-        order[0] = order[end];
-        order[end] = swap;
-        sift_down(gguf, order, 0, end, compare);
+    for (size_t width = 1; width < n; width *= 2) {
+        for (size_t at = 0; at < n; at += 2 * width) {
+            size_t run = n - at < 2 * width ? n - at : 2 * width;
+            merge(gguf, order + at, width, run, other + at, compare);
+        }
+        uint32_t *swap = order;
+        order = other;
+        other = swap;
     }
+    qn_free(cb, other);
     return order;
 }
 
