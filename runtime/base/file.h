@@ -34,8 +34,8 @@ struct qn_piece {
     const void *data; /* NULL: zeros */
     uint64_t size;
 };
-enum quern_status qn_write_pieces(const struct quern_callbacks *cb, const char *path, const struct qn_piece *pieces,
-                                  size_t n, struct quern_error *err);
+enum quern_status qn_write_pieces(const struct quern_callbacks *cb, const char *path,
+                                  const struct qn_piece *pieces, size_t n, struct quern_error *err);
 
 size_t qn_page_size(void);
 

@@ -157,8 +157,8 @@ static bool write_all(int fd, const struct qn_piece *pieces, size_t n)
     return true;
 }
 
-enum quern_status qn_write_pieces(const struct quern_callbacks *cb, const char *path, const struct qn_piece *pieces,
-                                  size_t n, struct quern_error *err)
+enum quern_status qn_write_pieces(const struct quern_callbacks *cb, const char *path,
+                                  const struct qn_piece *pieces, size_t n, struct quern_error *err)
 {
     size_t length = strlen(path) + 32;
     char *temp = qn_alloc(cb, length, 1);

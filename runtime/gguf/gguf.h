@@ -1,5 +1,6 @@
-/* GGUF model files: reader and writer. Hostile input is the reader's normal case: whatever it hands out has been
- * checked, and points into the (mapped) file. Nothing here knows what a key or a tensor means to a model. */
+/* GGUF model files: reader and writer. Hostile input is the reader's normal case: whatever it hands out has
+ * been checked, and points into the (mapped) file. Nothing here knows what a key or a tensor means to a
+ * model. */
 #ifndef QN_GGUF_H
 #define QN_GGUF_H
 
@@ -33,9 +34,10 @@ struct qn_gguf_kv {
     struct qn_str key;
     enum qn_gguf_type type; /* of the elements where is_array */
     bool is_array;
-    uint64_t n;          /* elements; 1 for a scalar */
-    const uint8_t *data; /* first element, little-endian, unaligned; strings: u64 length, bytes, one after another */
-    uint64_t bytes;      /* of all elements */
+    uint64_t n; /* elements; 1 for a scalar */
+    const uint8_t
+        *data; /* first element, little-endian, unaligned; strings: u64 length, bytes, one after another */
+    uint64_t bytes; /* of all elements */
 };
 
 struct qn_gguf_tensor {
@@ -53,22 +55,24 @@ struct qn_gguf; /* immutable once open: any number of threads may read it */
 
 struct qn_gguf_params {
     bool use_mmap;   /* false: read the file into memory */
-    bool no_tensors; /* vocabulary only: tensor data and further parts need not be present; data is NULL then */
+    bool no_tensors; /* vocabulary only: tensor data and further parts need not be present; data is NULL then
+                      */
 };
 
 /* Opens a file, or all parts of a split model when `path` names its first ("-00001-of-0000N.gguf").
- * On failure *out is NULL and err names the file, the field and what was expected. Oddities that do no harm are
- * logged as warnings. */
+ * On failure *out is NULL and err names the file, the field and what was expected. Oddities that do no harm
+ * are logged as warnings. */
 enum quern_status qn_gguf_open(const struct quern_callbacks *cb, struct qn_gguf **out, const char *path,
                                const struct qn_gguf_params *params, struct quern_error *err);
-/* The same from `length` bytes (0: to the end) at `offset` of a descriptor that stays the caller's; never split. Where
- * `offset` is no multiple of the file's alignment, tensor data is not aligned either. */
+/* The same from `length` bytes (0: to the end) at `offset` of a descriptor that stays the caller's; never
+ * split. Where `offset` is no multiple of the file's alignment, tensor data is not aligned either. */
 enum quern_status qn_gguf_open_fd(const struct quern_callbacks *cb, struct qn_gguf **out, int fd,
                                   uint64_t offset, uint64_t length, const struct qn_gguf_params *params,
                                   struct quern_error *err);
 /* The same from memory that outlives the reader (tests, fuzzing). */
-enum quern_status qn_gguf_open_memory(const struct quern_callbacks *cb, struct qn_gguf **out, const void *data,
-                                      size_t size, const struct qn_gguf_params *params, struct quern_error *err);
+enum quern_status qn_gguf_open_memory(const struct quern_callbacks *cb, struct qn_gguf **out,
+                                      const void *data, size_t size, const struct qn_gguf_params *params,
+                                      struct quern_error *err);
 void qn_gguf_close(const struct quern_callbacks *cb, struct qn_gguf **gguf);
 
 const char *qn_gguf_name(const struct qn_gguf *gguf); /* file name for messages */
@@ -77,7 +81,8 @@ uint32_t qn_gguf_alignment(const struct qn_gguf *gguf);
 uint32_t qn_gguf_n_parts(const struct qn_gguf *gguf);
 uint64_t qn_gguf_file_bytes(const struct qn_gguf *gguf); /* of all parts */
 size_t qn_gguf_n_kvs(const struct qn_gguf *gguf);
-const struct qn_gguf_kv *qn_gguf_kv_at(const struct qn_gguf *gguf, size_t index); /* in file order, first part */
+const struct qn_gguf_kv *qn_gguf_kv_at(const struct qn_gguf *gguf,
+                                       size_t index); /* in file order, first part */
 size_t qn_gguf_n_tensors(const struct qn_gguf *gguf);
 const struct qn_gguf_tensor *qn_gguf_tensor_at(const struct qn_gguf *gguf, size_t index);
 /* The bytes of part `part`, so that a driver may import or prefetch them. */
@@ -113,8 +118,8 @@ const char *qn_gguf_type_name(enum qn_gguf_type type);
 
 /* ---- writer ---- */
 
-/* Collects entries and tensors, then writes a file (version 3) in one go. Errors are sticky: check at the end.
- * `cb` must stay until it is destroyed; create returns NULL when memory is out; alignment 0 is 32. */
+/* Collects entries and tensors, then writes a file (version 3) in one go. Errors are sticky: check at the
+ * end. `cb` must stay until it is destroyed; create returns NULL when memory is out; alignment 0 is 32. */
 struct qn_gguf_writer;
 
 struct qn_gguf_writer *qn_gguf_writer_create(const struct quern_callbacks *cb, uint32_t alignment);
@@ -127,8 +132,8 @@ void qn_gguf_put_bool(struct qn_gguf_writer *writer, const char *key, bool value
 void qn_gguf_put_str(struct qn_gguf_writer *writer, const char *key, const char *value);
 void qn_gguf_put_strs(struct qn_gguf_writer *writer, const char *key, const struct qn_str *values, size_t n);
 /* n elements of a fixed-size type, as they lie in memory. */
-void qn_gguf_put_array(struct qn_gguf_writer *writer, const char *key, enum qn_gguf_type type, const void *values,
-                       size_t n);
+void qn_gguf_put_array(struct qn_gguf_writer *writer, const char *key, enum qn_gguf_type type,
+                       const void *values, size_t n);
 /* Copies an entry of another file as it is; leaves "general.alignment" out, since the writer has its own. */
 void qn_gguf_put_kv(struct qn_gguf_writer *writer, const struct qn_gguf_kv *kv);
 /* `data` (bytes as the format says; NULL: zeros) must stay until the write. */
@@ -138,6 +143,7 @@ void qn_gguf_put_tensor(struct qn_gguf_writer *writer, const char *name, enum qu
 enum quern_status qn_gguf_write_memory(struct qn_gguf_writer *writer, void **out, size_t *size,
                                        struct quern_error *err);
 /* To `path`, streamed; replaces what is there only when all went well. */
-enum quern_status qn_gguf_write_path(struct qn_gguf_writer *writer, const char *path, struct quern_error *err);
+enum quern_status qn_gguf_write_path(struct qn_gguf_writer *writer, const char *path,
+                                     struct quern_error *err);
 
 #endif
