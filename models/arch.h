@@ -144,7 +144,7 @@ struct qn_moe_spec qn_hp_moe(struct qn_build *b, uint32_t n_ff);
 /* sum of the chosen experts' feed-forwards; tensors blk.N.ffn_gate_inp and blk.N.ffn_{gate,up,down}_exps. */
 uint32_t qn_block_moe(struct qn_build *b, uint32_t x, uint32_t layer, const struct qn_moe_spec *spec);
 
-/* ---- the decoder: what all families here have in common ----
+/* ---- the transformer: what all families here have in common ----
  *
  *   x = embedding_scale * embed(tokens)
  *   in each layer:  x = x + residual_scale * post(attention(norm(x)))    blk.N.attn_norm, post_attention_norm
@@ -153,7 +153,7 @@ uint32_t qn_block_moe(struct qn_build *b, uint32_t x, uint32_t layer, const stru
  *
  * with RMS norms; ffn is the mixture of experts where there is one, and post is nothing but in families with
  * post norms. */
-struct qn_decoder {
+struct qn_transformer {
     struct qn_attention_spec attention;
     struct qn_ffn_spec ffn;
     struct qn_moe_spec moe;
@@ -166,11 +166,12 @@ struct qn_decoder {
 };
 /* What every family has: qn_hp_common(), feed_forward_length, attention.layer_norm_rms_epsilon, heads, rope.
  * The rest is as plain as can be: SiLU, no experts, no post norms, scales of 1. */
-struct qn_decoder qn_hp_decoder(struct qn_build *b, enum quern_rope_kind rope);
+struct qn_transformer qn_hp_transformer(struct qn_build *b, enum quern_rope_kind rope);
 /* The parts, for families whose layers differ, and the whole, for those whose layers are all the same. */
-uint32_t qn_decoder_input(struct qn_build *b, const struct qn_decoder *spec);
-uint32_t qn_decoder_layer(struct qn_build *b, uint32_t x, uint32_t layer, const struct qn_decoder *spec);
-void qn_decoder_output(struct qn_build *b, uint32_t x, const struct qn_decoder *spec);
-void qn_decoder_graph(struct qn_build *b, const struct qn_decoder *spec);
+uint32_t qn_transformer_input(struct qn_build *b, const struct qn_transformer *spec);
+uint32_t qn_transformer_layer(struct qn_build *b, uint32_t x, uint32_t layer,
+                              const struct qn_transformer *spec);
+void qn_transformer_output(struct qn_build *b, uint32_t x, const struct qn_transformer *spec);
+void qn_transformer_graph(struct qn_build *b, const struct qn_transformer *spec);
 
 #endif

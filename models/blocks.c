@@ -133,7 +133,7 @@ uint32_t qn_block_moe(struct qn_build *b, uint32_t x, uint32_t layer, const stru
     return qn_moe_combine(&b->g, y, weights, shared, shared_gate);
 }
 
-/* ---- the decoder ---- */
+/* ---- the transformer ---- */
 
 static uint32_t rms_norm(struct qn_build *b, uint32_t x, uint32_t layer, const char *name, float eps)
 {
@@ -141,10 +141,10 @@ static uint32_t rms_norm(struct qn_build *b, uint32_t x, uint32_t layer, const c
     return qn_norm(&b->g, x, weight, QUERN_NONE, QUERN_NORM_RMS, eps, b->facts.n_embd);
 }
 
-struct qn_decoder qn_hp_decoder(struct qn_build *b, enum quern_rope_kind rope)
+struct qn_transformer qn_hp_transformer(struct qn_build *b, enum quern_rope_kind rope)
 {
     qn_hp_common(b);
-    struct qn_decoder spec = {
+    struct qn_transformer spec = {
         .ffn = {.n_ff = qn_hp_uniform(b, "feed_forward_length", NULL, 1, QN_MAX_FF), .act = QUERN_ACT_SILU},
         .norm_eps = qn_hp_f32(b, "attention.layer_norm_rms_epsilon", 0.0f, 1.0f),
         .embedding_scale = 1.0f,
@@ -158,14 +158,15 @@ struct qn_decoder qn_hp_decoder(struct qn_build *b, enum quern_rope_kind rope)
     return spec;
 }
 
-uint32_t qn_decoder_input(struct qn_build *b, const struct qn_decoder *spec)
+uint32_t qn_transformer_input(struct qn_build *b, const struct qn_transformer *spec)
 {
     b->g.layer = QUERN_NONE;
     uint32_t table = qn_matrix(b, b->facts.n_embd, b->facts.n_vocab, "token_embd.weight");
     return qn_embed(&b->g, table, spec->embedding_scale); /* [n_embd, T] */
 }
 
-uint32_t qn_decoder_layer(struct qn_build *b, uint32_t x, uint32_t layer, const struct qn_decoder *spec)
+uint32_t qn_transformer_layer(struct qn_build *b, uint32_t x, uint32_t layer,
+                              const struct qn_transformer *spec)
 {
     b->g.layer = layer;
     uint32_t h = rms_norm(b, x, layer, "attn_norm", spec->norm_eps); /* [n_embd, T] */
@@ -182,7 +183,7 @@ uint32_t qn_decoder_layer(struct qn_build *b, uint32_t x, uint32_t layer, const 
     return qn_add(&b->g, x, h, spec->residual_scale);
 }
 
-void qn_decoder_output(struct qn_build *b, uint32_t x, const struct qn_decoder *spec)
+void qn_transformer_output(struct qn_build *b, uint32_t x, const struct qn_transformer *spec)
 {
     b->g.layer = QUERN_NONE;
     x = qn_rows(&b->g, x); /* [n_embd, O] */
@@ -195,10 +196,10 @@ void qn_decoder_output(struct qn_build *b, uint32_t x, const struct qn_decoder *
     qn_output(&b->g, qn_matmul_attr(&b->g, x, head, bias, spec->logit_scale, spec->logit_softcap));
 }
 
-void qn_decoder_graph(struct qn_build *b, const struct qn_decoder *spec)
+void qn_transformer_graph(struct qn_build *b, const struct qn_transformer *spec)
 {
-    uint32_t x = qn_decoder_input(b, spec);
+    uint32_t x = qn_transformer_input(b, spec);
     for (uint32_t l = 0; l < b->facts.n_layer && !b->g.status; l++)
-        x = qn_decoder_layer(b, x, l, spec);
-    qn_decoder_output(b, x, spec);
+        x = qn_transformer_layer(b, x, l, spec);
+    qn_transformer_output(b, x, spec);
 }

@@ -8,7 +8,7 @@ void qn_arch_build_gemma2(struct qn_build *b);
 
 void qn_arch_build_gemma2(struct qn_build *b)
 {
-    struct qn_decoder spec = qn_hp_decoder(b, QUERN_ROPE_HALVES);
+    struct qn_transformer spec = qn_hp_transformer(b, QUERN_ROPE_HALVES);
     const struct qn_heads *heads = &spec.attention.heads;
     uint32_t window = qn_hp_u32_or(b, "attention.sliding_window", 4096, 1, INT32_MAX);
     spec.attention.softcap = qn_hp_f32_or(b, "attn_logit_softcapping", 50.0f, 0.0f, 1e6f);
@@ -20,10 +20,10 @@ void qn_arch_build_gemma2(struct qn_build *b)
     spec.ffn.act = QUERN_ACT_GELU_TANH;
     spec.post_norms = true;
 
-    uint32_t x = qn_decoder_input(b, &spec);
+    uint32_t x = qn_transformer_input(b, &spec);
     for (uint32_t l = 0; l < b->facts.n_layer && !b->g.status; l++) {
         spec.attention.window = l % 2 == 0 ? window : 0;
-        x = qn_decoder_layer(b, x, l, &spec);
+        x = qn_transformer_layer(b, x, l, &spec);
     }
-    qn_decoder_output(b, x, &spec);
+    qn_transformer_output(b, x, &spec);
 }

@@ -8,7 +8,7 @@ void qn_arch_build_gemma3(struct qn_build *b);
 
 void qn_arch_build_gemma3(struct qn_build *b)
 {
-    struct qn_decoder spec = qn_hp_decoder(b, QUERN_ROPE_HALVES);
+    struct qn_transformer spec = qn_hp_transformer(b, QUERN_ROPE_HALVES);
     const struct qn_heads *heads = &spec.attention.heads;
     uint32_t window = qn_hp_u32_or(b, "attention.sliding_window", 0, 0, INT32_MAX);
     uint32_t period = qn_hp_u32_or(b, "attention.sliding_window_pattern", 6, 1, 1024);
@@ -25,12 +25,12 @@ void qn_arch_build_gemma3(struct qn_build *b)
     spec.ffn.act = QUERN_ACT_GELU_TANH;
     spec.post_norms = true;
 
-    uint32_t x = qn_decoder_input(b, &spec);
+    uint32_t x = qn_transformer_input(b, &spec);
     for (uint32_t l = 0; l < b->facts.n_layer && !b->g.status; l++) {
         bool is_local = window > 0 && (l + 1) % period != 0;
         spec.attention.window = is_local ? window : 0;
         spec.attention.rope = is_local ? local_rope : global_rope;
-        x = qn_decoder_layer(b, x, l, &spec);
+        x = qn_transformer_layer(b, x, l, &spec);
     }
-    qn_decoder_output(b, x, &spec);
+    qn_transformer_output(b, x, &spec);
 }

@@ -13,12 +13,12 @@ static float scale_or(struct qn_build *b, const char *key, float none)
 
 void qn_arch_build_granite(struct qn_build *b)
 {
-    struct qn_decoder spec = qn_hp_decoder(b, QUERN_ROPE_ADJACENT);
+    struct qn_transformer spec = qn_hp_transformer(b, QUERN_ROPE_ADJACENT);
     spec.embedding_scale = scale_or(b, "embedding_scale", 1.0f);
     spec.residual_scale = scale_or(b, "residual_scale", 1.0f);
     spec.attention.scale = scale_or(b, "attention.scale", 0.0f);
     spec.logit_scale = 1.0f / scale_or(b, "logit_scale", 1.0f);
     spec.attention.no_rope = !qn_hp_bool_or(b, "rope.scaling.finetuned", true);
     spec.attention.rope_factors = qn_vector_opt(b, spec.attention.rope.n_dims / 2, "rope_freqs.weight");
-    qn_decoder_graph(b, &spec);
+    qn_transformer_graph(b, &spec);
 }

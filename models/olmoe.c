@@ -6,8 +6,8 @@ void qn_arch_build_olmoe(struct qn_build *b);
 
 void qn_arch_build_olmoe(struct qn_build *b)
 {
-    struct qn_decoder spec = qn_hp_decoder(b, QUERN_ROPE_HALVES);
+    struct qn_transformer spec = qn_hp_transformer(b, QUERN_ROPE_HALVES);
     spec.attention.qk_norm = QN_QK_NORM_FULL;
     spec.moe = qn_hp_moe(b, spec.ffn.n_ff);
-    qn_decoder_graph(b, &spec);
+    qn_transformer_graph(b, &spec);
 }

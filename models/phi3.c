@@ -8,7 +8,7 @@ void qn_arch_build_phi3(struct qn_build *b);
 
 void qn_arch_build_phi3(struct qn_build *b)
 {
-    struct qn_decoder spec = qn_hp_decoder(b, QUERN_ROPE_HALVES);
+    struct qn_transformer spec = qn_hp_transformer(b, QUERN_ROPE_HALVES);
     spec.attention.joint_qkv = true;
     spec.attention.window = qn_hp_u32_or(b, "attention.sliding_window", 0, 0, INT32_MAX);
     spec.ffn.joint = true;
@@ -18,5 +18,5 @@ void qn_arch_build_phi3(struct qn_build *b)
     uint32_t factors_long = qn_vector_opt(b, n_pairs, "rope_factors_long.weight");
     bool is_long = b->facts.n_ctx > spec.attention.rope.n_ctx_orig;
     spec.attention.rope_factors = is_long ? factors_long : factors_short;
-    qn_decoder_graph(b, &spec);
+    qn_transformer_graph(b, &spec);
 }

@@ -5,6 +5,6 @@ void qn_arch_build_qwen2(struct qn_build *b);
 
 void qn_arch_build_qwen2(struct qn_build *b)
 {
-    struct qn_decoder spec = qn_hp_decoder(b, QUERN_ROPE_HALVES);
-    qn_decoder_graph(b, &spec);
+    struct qn_transformer spec = qn_hp_transformer(b, QUERN_ROPE_HALVES);
+    qn_transformer_graph(b, &spec);
 }

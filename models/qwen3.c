@@ -5,7 +5,7 @@ void qn_arch_build_qwen3(struct qn_build *b);
 
 void qn_arch_build_qwen3(struct qn_build *b)
 {
-    struct qn_decoder spec = qn_hp_decoder(b, QUERN_ROPE_HALVES);
+    struct qn_transformer spec = qn_hp_transformer(b, QUERN_ROPE_HALVES);
     spec.attention.qk_norm = QN_QK_NORM_HEAD;
-    qn_decoder_graph(b, &spec);
+    qn_transformer_graph(b, &spec);
 }

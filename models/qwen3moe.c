@@ -5,9 +5,9 @@ void qn_arch_build_qwen3moe(struct qn_build *b);
 
 void qn_arch_build_qwen3moe(struct qn_build *b)
 {
-    struct qn_decoder spec = qn_hp_decoder(b, QUERN_ROPE_HALVES);
+    struct qn_transformer spec = qn_hp_transformer(b, QUERN_ROPE_HALVES);
     spec.attention.qk_norm = QN_QK_NORM_HEAD;
     spec.moe = qn_hp_moe(b, 0);
     spec.moe.normalise = true;
-    qn_decoder_graph(b, &spec);
+    qn_transformer_graph(b, &spec);
 }
