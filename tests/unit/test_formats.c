@@ -167,6 +167,22 @@ static void test_quantise(void **state)
     }
 }
 
+/* The plain floats: what they hold comes back, at any address. */
+static void test_plain(void **state)
+{
+    (void)state;
+    static const enum quern_format formats[] = {QUERN_F32, QUERN_F16, QUERN_BF16};
+    const float in[7] = {0, -0.0f, 1, -2.5f, 96, 0.0078125f, INFINITY};
+    for (size_t f = 0; f < sizeof formats / sizeof formats[0]; f++) {
+        uint8_t bytes[32];
+        float out[7];
+        qn_format_get(formats[f])->quantise(in, bytes + 1, 7);
+        qn_format_get(formats[f])->dequantise(bytes + 1, out, 7);
+        for (int i = 0; i < 7; i++)
+            assert_int_equal(bits_of(out[i]), bits_of(in[i]));
+    }
+}
+
 static void test_quantise_by_hand(void **state)
 {
     (void)state;
@@ -260,6 +276,7 @@ int main(void)
         cmocka_unit_test(test_quantise_by_hand),
         cmocka_unit_test(test_nvfp4),
         cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_plain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -243,6 +243,48 @@ static void test_getters_refuse(void **state)
     assert_int_equal(heap.n_live, 0);
 }
 
+/* Every number type, converted; and what a getter says of a real number that is too large. */
+static void test_numbers(void **state)
+{
+    (void)state;
+    static const uint8_t ones[8] = {255, 255, 255, 255, 255, 255, 255, 255};
+    static const struct {
+        enum qn_gguf_type type;
+        int64_t value; /* with all bits set */
+    } cases[] = {
+        {QN_GGUF_U8, 255},         {QN_GGUF_I8, -1},  {QN_GGUF_U16, 65535}, {QN_GGUF_I16, -1},
+        {QN_GGUF_U32, 4294967295}, {QN_GGUF_I32, -1}, {QN_GGUF_U64, -1},    {QN_GGUF_I64, -1},
+    };
+    qn_test_heap_init(&heap);
+    struct qn_gguf_writer *writer = new_writer(0);
+    for (size_t i = 0; i < QN_LEN(cases); i++)
+        qn_gguf_put_array(writer, qn_gguf_type_name(cases[i].type), cases[i].type, ones, 1);
+    const double huge = 1e300;
+    const struct qn_gguf_kv kv = {.key = {"huge", 4},
+                                  .type = QN_GGUF_F64,
+                                  .n = 1,
+                                  .data = (const uint8_t *)&huge,
+                                  .bytes = sizeof huge};
+    qn_gguf_put_kv(writer, &kv);
+    size_t size;
+    uint8_t *file = finish(writer, &size);
+    struct qn_gguf *gguf;
+    assert_int_equal(open_bytes(&gguf, file, size), QUERN_OK);
+    for (size_t i = 0; i < QN_LEN(cases); i++) {
+        const struct qn_gguf_kv *array;
+        assert_int_equal(
+            qn_gguf_array(gguf, qn_gguf_type_name(cases[i].type), QN_GGUF_I64, &array, true, &err), QUERN_OK);
+        assert_true(qn_gguf_int_at(array, 0) == cases[i].value);
+        assert_true(qn_gguf_real_at(array, 0) == (double)cases[i].value);
+    }
+    float f32;
+    assert_int_equal(qn_gguf_f32(gguf, "huge", &f32, true, &err), QUERN_ERR_FILE);
+    assert_non_null(strstr(err.text, "is 1e+300, expected a number that a float holds"));
+    qn_gguf_close(&heap.cb, &gguf);
+    qn_free(&heap.cb, file);
+    assert_int_equal(heap.n_live, 0);
+}
+
 /* ---- damage ---- */
 
 /* What each file of tests/golden/malformed does here: NULL loads quietly, "~..." loads with such a warning,
@@ -371,6 +413,7 @@ static void test_refusals(void **state)
         {"first", 5 + 4, 0, "has a dimension of 0"},
         {"first", 5 + 4 + 8, QUERN_Q4_0, "no whole number of blocks"},
         {"second", 6 + 4 + 7, 128, "negative dimension"},
+        {"second", 6 + 4 + 7, 127, "whose product overflows"},
         {"x.bool", 6 + 4, 9, NULL},
         {"x.f32", 5, QN_GGUF_STRING, "string 0 of key 'x.f32' reaches beyond the end"},
     };
@@ -517,6 +560,10 @@ static void test_split(void **state)
     qn_gguf_close(&heap.cb, &gguf);
 
     assert_open_fails(part_path[1], "part 2 of 3 of a split model: open the first");
+    int fd = open(part_path[0], OPEN_FLAGS);
+    assert_int_equal(qn_gguf_open_fd(&heap.cb, &gguf, fd, 0, 0, NULL, &err), QUERN_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "opens by path only"));
+    close(fd);
     write_part(1, 2, 3, 3, "one");
     assert_open_fails(part_path[0], "says it is part 3 of 3 with 3 tensors, expected part 2 of 3");
     write_part(1, 1, 4, 3, "one");
@@ -591,15 +638,11 @@ static void test_allocation_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_paths_and_descriptors),
-        cmocka_unit_test(test_getters_refuse),
-        cmocka_unit_test(test_malformed),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_no_tensors),
-        cmocka_unit_test(test_writer_refuses),
-        cmocka_unit_test(test_split),
-        cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_paths_and_descriptors),
+        cmocka_unit_test(test_getters_refuse), cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_malformed),      cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_no_tensors),     cmocka_unit_test(test_writer_refuses),
+        cmocka_unit_test(test_split),          cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
