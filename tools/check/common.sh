@@ -14,18 +14,22 @@ need() {
     fi
 }
 
-# compile NAME MESON_OPTION...: configures build-check/NAME where that is not done, and builds it; sets $dir.
-compile() {
+# configure NAME MESON_OPTION...: configures build-check/NAME where that is not done; sets $dir.
+configure() {
     dir=build-check/$1
     shift
     if [ ! -f "$dir/build.ninja" ]; then
-        meson setup "$dir" "$@" >"$root/setup.log.$$" 2>&1 || {
-            cat "$root/setup.log.$$" >&2
-            rm -f "$root/setup.log.$$"
+        mkdir -p build-check
+        meson setup "$dir" "$@" >"$dir.log" 2>&1 || {
+            cat "$dir.log" >&2
             return 1
         }
-        rm -f "$root/setup.log.$$"
     fi
+}
+
+# compile NAME MESON_OPTION...: the same, and builds it.
+compile() {
+    configure "$@"
     ninja -C "$dir" -j "$jobs" --quiet
 }
 
