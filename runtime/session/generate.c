@@ -18,11 +18,12 @@ struct generation {
 
 /* ---- text ---- */
 
-/* Passes the first n held bytes on. False when the caller wants to stop. */
+/* Passes the first n held bytes on, for a token also when there are none. False when the caller wants to stop.
+ */
 static bool pass_on(struct generation *g, size_t n, int32_t token)
 {
     bool more = true;
-    if (n > 0 && g->params->on_text)
+    if ((n > 0 || token >= 0) && g->params->on_text)
         more = g->params->on_text(g->params->user, g->held, n, token);
     memmove(g->held, g->held + n, g->n_held - n);
     g->n_held -= n;

@@ -1,0 +1,432 @@
+/* Opening a model, its plans, and life without a device that failed. */
+#include "session/model.h"
+
+#include <quern/quern.h>
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- weights ---- */
+
+/* Makes the bytes of all parts of the file reachable by a device: imported where it can, else copied. */
+static enum quern_status load_weights(struct quern_model *model, uint32_t d, struct quern_error *err)
+{
+    const struct quern_callbacks *cb = &model->cb;
+    struct qn_device *device = &model->devices[d];
+    const struct quern_driver *driver = device->driver;
+    const struct qn_gguf *gguf = model->file.gguf;
+    uint32_t n_parts = qn_gguf_n_parts(gguf);
+    size_t n_tensors = qn_gguf_n_tensors(gguf);
+    struct quern_binding *weights = qn_zalloc(cb, n_tensors ? n_tensors : 1, sizeof *weights);
+    model->plan_devices[d].weights = weights;
+    model->parts[d] = qn_zalloc(cb, n_parts, sizeof *model->parts[d]);
+    if (!weights || !model->parts[d])
+        return qn_fail_memory(err, "the list of weights");
+    for (uint32_t p = 0; p < n_parts; p++) {
+        const struct qn_view *view = qn_gguf_part(gguf, p);
+        struct quern_error detail = {0};
+        int32_t status;
+        if (driver->buffer_import && (device->caps.heap[0].flags & QUERN_HEAP_IMPORT)) {
+            status = driver->buffer_import(device->handle, (void *)(uintptr_t)view->data, view->size,
+                                           &model->parts[d][p], &detail);
+        } else {
+            status = driver->buffer_create(device->handle, 0, view->size, &model->parts[d][p], &detail);
+            void *memory = status ? NULL : driver->buffer_map(device->handle, model->parts[d][p]);
+            if (!status && !memory)
+                return qn_fail(err, QUERN_ERR_DEVICE, "device %s: its memory cannot be reached by the host",
+                               device->id);
+            if (!status)
+                memcpy(memory, view->data, view->size);
+        }
+        if (status)
+            return qn_fail(err, status, "device %s: %s", device->id, detail.text);
+        qn_progress(cb, "load", p + 1, n_parts);
+    }
+    for (size_t t = 0; t < n_tensors; t++) {
+        const struct qn_gguf_tensor *tensor = qn_gguf_tensor_at(gguf, t);
+        weights[t] = (struct quern_binding){.buffer = model->parts[d][tensor->part],
+                                            .offset = tensor->offset,
+                                            .bytes = tensor->bytes,
+                                            .layout = QUERN_LAYOUT_FILE};
+    }
+    return QUERN_OK;
+}
+
+/* ---- plans ---- */
+
+static void drop_plans(struct quern_model *model)
+{
+    for (struct qn_variant *v = model->variants; v; v = v->next)
+        for (int i = 0; i < QN_N_BUCKETS; i++)
+            for (int j = 0; j < 2; j++)
+                qn_plan_destroy(&model->cb, &v->plans[i][j]);
+}
+
+/* Ends the plans; the layouts stay for sessions that have not followed yet. */
+static void retire_variants(struct quern_model *model)
+{
+    drop_plans(model);
+    while (model->variants) {
+        struct qn_variant *variant = model->variants;
+        model->variants = variant->next;
+        variant->next = model->retired;
+        model->retired = variant;
+    }
+}
+
+static void free_variants(struct quern_model *model)
+{
+    retire_variants(model);
+    while (model->retired) {
+        struct qn_variant *next = model->retired->next;
+        qn_kv_layout_finish(&model->cb, &model->retired->kv);
+        qn_free(&model->cb, model->retired);
+        model->retired = next;
+    }
+}
+
+enum quern_status qn_model_variant(struct quern_model *model, enum quern_format k_format,
+                                   enum quern_format v_format, struct qn_variant **out,
+                                   struct quern_error *err)
+{
+    for (*out = model->variants; *out; *out = (*out)->next)
+        if ((*out)->k_format == k_format && (*out)->v_format == v_format)
+            return QUERN_OK;
+    struct qn_variant *variant = qn_zalloc(&model->cb, 1, sizeof *variant);
+    if (!variant)
+        return qn_fail_memory(err, "plans");
+    variant->k_format = k_format;
+    variant->v_format = v_format;
+    enum quern_status status =
+        qn_kv_layout_make(&model->cb, &model->graph.view, model->place, model->plan_devices, model->n_devices,
+                          k_format, v_format, &variant->kv, err);
+    if (status) {
+        qn_free(&model->cb, variant);
+        return status;
+    }
+    variant->next = model->variants;
+    model->variants = variant;
+    *out = variant;
+    return QUERN_OK;
+}
+
+/* Makes sure that a device has its weights and an arena of that size. A larger arena ends the plans that were
+ * bound to the old one. */
+static enum quern_status equip_device(struct quern_model *model, uint32_t d, uint64_t arena_bytes,
+                                      struct quern_error *err)
+{
+    struct qn_plan_device *device = &model->plan_devices[d];
+    if (!device->weights) {
+        enum quern_status status = load_weights(model, d, err);
+        if (status)
+            return status;
+    }
+    if (arena_bytes <= device->arena_bytes)
+        return QUERN_OK;
+    drop_plans(model);
+    if (device->arena)
+        device->driver->buffer_destroy(device->handle, device->arena);
+    device->arena = NULL;
+    device->arena_bytes = 0;
+    struct quern_error detail = {0};
+    int32_t status = device->driver->buffer_create(device->handle, 0, arena_bytes, &device->arena, &detail);
+    if (status) {
+        device->arena = NULL;
+        return qn_fail(err, status, "device %s: %s", model->devices[d].id, detail.text);
+    }
+    device->arena_bytes = arena_bytes;
+    return QUERN_OK;
+}
+
+static uint32_t bucket_index(uint32_t bucket)
+{
+    uint32_t index = 0;
+    while (1u << index < bucket)
+        index++;
+    return index;
+}
+
+enum quern_status qn_model_plan(struct quern_model *model, struct qn_variant *variant, uint32_t n_tokens,
+                                uint32_t n_outputs, struct qn_plan **out, uint32_t *failed,
+                                struct quern_error *err)
+{
+    *failed = QUERN_NONE;
+    uint32_t bucket = qn_bucket(n_tokens);
+    struct qn_plan **slot = &variant->plans[bucket_index(bucket)][n_outputs > 1];
+    if (*slot) {
+        *out = *slot;
+        return QUERN_OK;
+    }
+    struct qn_plan_params params = {.graph = &model->graph,
+                                    .devices = model->plan_devices,
+                                    .n_devices = model->n_devices,
+                                    .place = model->place,
+                                    .kv = &variant->kv,
+                                    .max_tokens = bucket,
+                                    .max_outputs = n_outputs > 1 ? model->max_outputs : 1,
+                                    .exact = model->exact};
+    struct qn_plan *plan;
+    enum quern_status status = qn_plan_create(&model->cb, &plan, &params, err);
+    for (uint32_t s = 0; s < (status ? 0 : plan->n_segments) && !status; s++) {
+        uint32_t d = plan->segments[s].device;
+        status = equip_device(model, d, plan->arena_bytes[d], err);
+        if (status)
+            *failed = d;
+    }
+    if (!status) {
+        status = qn_plan_prepare(plan, &params, err);
+        if (status && plan->failed)
+            *failed = (uint32_t)(plan->failed - model->plan_devices);
+    }
+    if (status)
+        qn_plan_destroy(&model->cb, &plan);
+    *slot = *out = plan;
+    return status;
+}
+
+static enum quern_status replace_place(struct quern_model *model, const uint8_t *place,
+                                       struct quern_error *err)
+{
+    retire_variants(model);
+    model->generation++;
+    if (!place)
+        return qn_place(&model->cb, &model->graph.view, model->plan_devices, model->n_devices, model->place,
+                        err);
+    memcpy(model->place, place, model->graph.view.n_nodes);
+    return QUERN_OK;
+}
+
+enum quern_status qn_model_set_place(struct quern_model *model, const uint8_t *place, struct quern_error *err)
+{
+    return replace_place(model, place, err);
+}
+
+bool qn_model_drop_device(struct quern_model *model, uint32_t device, enum quern_status status,
+                          const char *reason)
+{
+    bool others = false;
+    for (uint32_t d = 0; d < model->n_devices; d++)
+        others |= d != device && model->plan_devices[d].handle;
+    if (!others)
+        return false;
+    qn_log(&model->cb, QUERN_LOG_WARNING, "device %s is dropped (%s): %s", model->devices[device].id,
+           quern_status_name(status), reason);
+    retire_variants(model); /* while the handle is still known */
+    model->plan_devices[device].handle = NULL;
+    struct quern_error err = {0};
+    if (replace_place(model, NULL, &err)) {
+        qn_log(&model->cb, QUERN_LOG_ERROR, "no plan without it: %s", err.text);
+        return false;
+    }
+    return true;
+}
+
+/* ---- opening and closing ---- */
+
+/* Opens the devices of a list of ids with commas. One that fails is logged and left out, as long as another
+ * is there. */
+static enum quern_status open_devices(struct quern_model *model, const struct quern_model_params *params,
+                                      struct quern_error *err)
+{
+    struct qn_drivers drivers = {params->drivers, params->n_drivers};
+    struct quern_setting settings[32];
+    uint32_t n_settings = 0;
+    char threads[16];
+    if (params->n_threads > 0) {
+        snprintf(threads, sizeof threads, "%u", params->n_threads);
+        settings[n_settings++] = (struct quern_setting){"threads", threads};
+    }
+    for (uint32_t i = 0; i < params->n_settings && n_settings < QN_LEN(settings); i++)
+        settings[n_settings++] = params->settings[i];
+
+    const char *id = params->device ? params->device : "auto";
+    enum quern_status last = QUERN_OK;
+    for (;;) {
+        size_t len = strcspn(id, ",");
+        if (model->n_devices == QN_MAX_DEVICES)
+            return qn_fail(err, QUERN_ERR_PARAM, "more than %d devices in \"%s\"", QN_MAX_DEVICES,
+                           params->device);
+        struct qn_device *device = &model->devices[model->n_devices];
+        struct quern_error detail = {0};
+        enum quern_status status =
+            qn_device_open(&model->cb, &drivers, id, len, settings, n_settings, device, &detail);
+        if (status == QUERN_ERR_PARAM) /* the caller's mistake, not the device's */
+            return qn_fail(err, status, "%s", detail.text);
+        if (status) {
+            last = qn_fail(err, status, "%s", detail.text);
+            qn_log(&model->cb, QUERN_LOG_WARNING, "dropped at start: %s", detail.text);
+        } else {
+            model->plan_devices[model->n_devices++] = (struct qn_plan_device){
+                .driver = device->driver, .handle = device->handle, .caps = device->caps};
+        }
+        if (id[len] == '\0')
+            break;
+        id += len + 1;
+    }
+    return model->n_devices > 0 ? QUERN_OK : last;
+}
+
+static void close_devices(struct quern_model *model)
+{
+    for (uint32_t d = 0; d < model->n_devices; d++) {
+        struct qn_device *device = &model->devices[d];
+        struct qn_plan_device *plan = &model->plan_devices[d];
+        if (plan->arena)
+            device->driver->buffer_destroy(device->handle, plan->arena);
+        for (uint32_t p = 0; model->parts[d] && p < qn_gguf_n_parts(model->file.gguf); p++)
+            if (model->parts[d][p])
+                device->driver->buffer_destroy(device->handle, model->parts[d][p]);
+        qn_free(&model->cb, model->parts[d]);
+        qn_free(&model->cb, (void *)(uintptr_t)plan->weights);
+        qn_device_close(device);
+    }
+}
+
+/* Rows of logits that one step may have: all of a batch for small vocabularies, about 64 MiB for large ones.
+ */
+static uint32_t choose_max_outputs(uint32_t n_vocab)
+{
+    uint32_t n = (64u << 20) / 4 / n_vocab;
+    return n > QN_MAX_BUCKET ? QN_MAX_BUCKET : n < 16 ? 16 : n;
+}
+
+static enum quern_status build(struct quern_model *model, const struct quern_model_params *params,
+                               struct quern_error *err)
+{
+    const struct qn_gguf *gguf = model->file.gguf;
+    enum quern_status status =
+        qn_arch_build(&model->cb, gguf, params->n_ctx, true, &model->graph, &model->facts, err);
+    if (!status)
+        status = qn_vocab_handle_init(&model->vocab, &model->cb, gguf, params->pre, err);
+    if (status)
+        return status;
+    if (quern_vocab_size(&model->vocab) > model->facts.n_vocab)
+        return qn_fail(err, QUERN_ERR_FILE,
+                       "%s: tokenizer.ggml.tokens has %u entries, token_embd.weight only %u rows",
+                       qn_gguf_name(gguf), quern_vocab_size(&model->vocab), model->facts.n_vocab);
+    model->max_outputs = choose_max_outputs(model->facts.n_vocab);
+    model->place = qn_zalloc(&model->cb, model->graph.view.n_nodes, 1);
+    if (!model->place)
+        return qn_fail_memory(err, "placement");
+    status = open_devices(model, params, err);
+    if (!status)
+        status = replace_place(model, NULL, err);
+    return status;
+}
+
+enum quern_status quern_model_open(struct quern_model **out, struct quern_source source,
+                                   const struct quern_model_params *params, struct quern_error *err)
+{
+    *out = NULL;
+    if (!params)
+        params = quern_model_params();
+    struct quern_callbacks cb = qn_callbacks_resolve(params->callbacks);
+    qn_progress(&cb, "load", 0, 1);
+    struct qn_gguf *gguf = NULL;
+    struct qn_gguf_params gguf_params = {.use_mmap = !params->no_mmap};
+    enum quern_status status = qn_source_open(&cb, &gguf, source, &gguf_params, err);
+    if (status)
+        return status;
+    struct quern_model *model = qn_zalloc(&cb, 1, sizeof *model);
+    if (!model || !qn_mutex_init(&model->lock)) {
+        qn_gguf_close(&cb, &gguf);
+        qn_free(&cb, model);
+        return qn_fail_memory(err, "a model");
+    }
+    model->cb = cb;
+    model->exact = params->exact;
+    qn_graph_init(&model->graph);
+    qn_file_init(&model->file, &cb, gguf);
+    status = build(model, params, err);
+    if (!status) { /* so that a model that opens has its weights where they are needed */
+        uint32_t d = model->place[0];
+        status = equip_device(model, d, 0, err);
+        if (status && qn_model_drop_device(model, d, status, err ? err->text : ""))
+            status = QUERN_OK;
+    }
+    if (status)
+        quern_model_destroy(&model);
+    *out = model;
+    return status;
+}
+
+void quern_model_destroy(struct quern_model **out)
+{
+    struct quern_model *model = *out;
+    if (!model)
+        return;
+    struct quern_callbacks cb = model->cb;
+    for (uint32_t d = 0; d < model->n_devices; d++) /* dropped devices still have memory to give back */
+        model->plan_devices[d].handle = model->devices[d].handle;
+    free_variants(model);
+    close_devices(model);
+    qn_free(&cb, model->place);
+    qn_graph_finish(&cb, &model->graph);
+    qn_vocab_handle_finish(&model->vocab);
+    qn_file_finish(&model->file);
+    qn_mutex_finish(&model->lock);
+    qn_free(&cb, model);
+    *out = NULL;
+}
+
+/* ---- facts ---- */
+
+void quern_model_info(const struct quern_model *model, struct quern_model_info *info)
+{
+    struct quern_file_info file;
+    quern_file_info(&model->file, &file);
+    *info = (struct quern_model_info){.file_bytes = file.bytes,
+                                      .n_weights = file.n_weights,
+                                      .n_vocab = model->facts.n_vocab,
+                                      .n_embd = model->facts.n_embd,
+                                      .n_layer = model->facts.n_layer,
+                                      .n_ctx_train = model->facts.n_ctx_train,
+                                      .n_ctx = model->facts.n_ctx,
+                                      .n_expert = model->facts.n_expert,
+                                      .n_nodes = model->graph.view.n_nodes};
+    memcpy(info->architecture, file.architecture, sizeof info->architecture);
+    memcpy(info->name, file.name, sizeof info->name);
+    memcpy(info->type, file.type, sizeof info->type);
+}
+
+const struct quern_file *quern_model_file(const struct quern_model *model)
+{
+    return &model->file;
+}
+
+const struct quern_vocab *quern_model_vocab(const struct quern_model *model)
+{
+    return &model->vocab;
+}
+
+uint32_t quern_model_device_count(const struct quern_model *model)
+{
+    uint32_t n = 0;
+    for (uint32_t d = 0; d < model->n_devices; d++)
+        n += model->plan_devices[d].handle != NULL;
+    return n;
+}
+
+const struct quern_device_desc *quern_model_device(const struct quern_model *model, uint32_t index)
+{
+    for (uint32_t d = 0; d < model->n_devices; d++)
+        if (model->plan_devices[d].handle && index-- == 0)
+            return &model->devices[d].desc;
+    return NULL;
+}
+
+size_t quern_architecture_count(void)
+{
+    return qn_arch_count();
+}
+
+const char *quern_architecture_name(size_t index)
+{
+    const struct qn_arch *arch = qn_arch_at(index);
+    return arch ? arch->name : NULL;
+}
+
+const char *quern_version(void)
+{
+    return QN_VERSION;
+}

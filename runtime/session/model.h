@@ -1,0 +1,60 @@
+/* A model that is ready to run: file, vocabulary, graph, open devices, weights on them, and the plans made so
+ * far. */
+#ifndef QN_SESSION_MODEL_H
+#define QN_SESSION_MODEL_H
+
+#include "base/thread.h"
+#include "device/registry.h"
+#include "models/arch.h"
+#include "plan/plan.h"
+#include "session/handles.h"
+
+enum { QN_N_BUCKETS = 10 }; /* 1, 2, 4, ... 512 tokens */
+
+/* Plans and KV layout for one pair of KV formats. */
+struct qn_variant {
+    struct qn_variant *next;
+    enum quern_format k_format, v_format;
+    struct qn_kv_layout kv;
+    struct qn_plan *plans[QN_N_BUCKETS][2]; /* [bucket][0: one output row, 1: up to max_outputs] */
+};
+
+struct quern_model {
+    struct quern_callbacks cb;
+    struct quern_file file;
+    struct quern_vocab vocab;
+    struct qn_graph graph;
+    struct qn_model_facts facts;
+    bool exact;
+    uint32_t max_outputs; /* rows of logits in one step */
+
+    struct qn_mutex lock; /* of everything below: held while a step runs */
+    struct qn_device devices[QN_MAX_DEVICES];
+    struct qn_plan_device plan_devices[QN_MAX_DEVICES]; /* handle NULL: dropped */
+    uint32_t n_devices;
+    struct quern_buffer **parts[QN_MAX_DEVICES]; /* per part of the file: its bytes on the device */
+    uint8_t *place;                              /* node -> device */
+    uint32_t generation;                         /* counts changes of devices or placement */
+    struct qn_variant *variants;
+    struct qn_variant *retired; /* of earlier generations: sessions may still hold their layouts */
+};
+
+/* With the lock held: */
+
+/* Plans for these KV formats; made at first use, valid until the generation changes. */
+enum quern_status qn_model_variant(struct quern_model *model, enum quern_format k_format,
+                                   enum quern_format v_format, struct qn_variant **variant,
+                                   struct quern_error *err);
+/* The plan for a step, prepared. On failure *failed is the index of the device that failed, or QUERN_NONE. */
+enum quern_status qn_model_plan(struct quern_model *model, struct qn_variant *variant, uint32_t n_tokens,
+                                uint32_t n_outputs, struct qn_plan **plan, uint32_t *failed,
+                                struct quern_error *err);
+/* True when the failure of this device was mended by planning without it: what was done must be done again.
+ * The reason is logged. */
+bool qn_model_drop_device(struct quern_model *model, uint32_t device, enum quern_status status,
+                          const char *reason);
+/* Replaces the placement (tests of split graphs). */
+enum quern_status qn_model_set_place(struct quern_model *model, const uint8_t *place,
+                                     struct quern_error *err);
+
+#endif

@@ -1,0 +1,471 @@
+/* The life of sequences: feeding, chunks, prefix reuse, forks, a full context, and starting over after a
+ * fault. */
+#include "session/session.h"
+
+#include "session/step.h"
+
+#include <string.h>
+
+/* ---- making and ending ---- */
+
+static enum quern_status check_params(const struct quern_model *model,
+                                      const struct quern_session_params *params, struct quern_error *err)
+{
+    if (params->n_seqs < 1 || params->n_seqs > 256)
+        return qn_fail(err, QUERN_ERR_PARAM, "n_seqs is %u, expected 1 to 256", params->n_seqs);
+    if (params->n_batch < 1 || params->n_batch > QN_MAX_BUCKET)
+        return qn_fail(err, QUERN_ERR_PARAM, "n_batch is %u, expected 1 to %d", params->n_batch,
+                       QN_MAX_BUCKET);
+    if (params->n_ctx > model->facts.n_ctx)
+        return qn_fail(err, QUERN_ERR_PARAM, "n_ctx is %u, the model was opened for at most %u",
+                       params->n_ctx, model->facts.n_ctx);
+    if (params->n_keep >= (params->n_ctx ? params->n_ctx : model->facts.n_ctx))
+        return qn_fail(err, QUERN_ERR_PARAM, "n_keep is %u, expected less than the context", params->n_keep);
+    return QUERN_OK;
+}
+
+static enum quern_status alloc_sequences(struct quern_session *s, struct quern_error *err)
+{
+    s->seqs = qn_zalloc(&s->cb, s->n_seqs, sizeof *s->seqs);
+    s->step_seqs = qn_zalloc(&s->cb, s->n_seqs, sizeof *s->step_seqs);
+    s->step = qn_zalloc(&s->cb, qn_step_bytes(s->n_batch, s->n_seqs, s->max_pages), 1);
+    if (!s->seqs || !s->step_seqs || !s->step)
+        return qn_fail_memory(err, "a session");
+    for (uint32_t i = 0; i < s->n_seqs; i++) {
+        struct qn_sequence *seq = &s->seqs[i];
+        seq->tokens = qn_alloc(&s->cb, s->n_ctx, sizeof *seq->tokens);
+        if (!seq->tokens)
+            return qn_fail_memory(err, "a session");
+        for (uint32_t g = 0; g < QUERN_MAX_KV_GROUPS; g++) {
+            seq->pages[g] = qn_alloc(&s->cb, s->max_pages, sizeof *seq->pages[g]);
+            if (!seq->pages[g])
+                return qn_fail_memory(err, "a session");
+            memset(seq->pages[g], 0xff, s->max_pages * sizeof *seq->pages[g]);
+        }
+    }
+    return QUERN_OK;
+}
+
+static enum quern_status grow_logits(struct quern_session *s, size_t n, struct quern_error *err)
+{
+    if (n <= s->cap_logits)
+        return QUERN_OK;
+    qn_free(&s->cb, s->logits);
+    s->cap_logits = 0;
+    s->logits = n > SIZE_MAX / s->model->facts.n_vocab
+                    ? NULL
+                    : qn_alloc(&s->cb, n * s->model->facts.n_vocab, sizeof *s->logits);
+    if (!s->logits)
+        return qn_fail_memory(err, "logits");
+    s->cap_logits = n;
+    return QUERN_OK;
+}
+
+/* With the model's lock held: follows the model to its present devices and placement. Keys and values that
+ * were made for another one are given up; the sequences keep their tokens. */
+static enum quern_status follow_model(struct quern_session *s, struct quern_error *err)
+{
+    if (s->variant && s->generation == s->model->generation)
+        return QUERN_OK;
+    struct qn_variant *variant;
+    enum quern_status status = qn_model_variant(s->model, s->k_format, s->v_format, &variant, err);
+    if (status)
+        return status;
+    if (s->variant)
+        qn_kv_finish(&s->kv);
+    qn_kv_init(&s->kv, &s->cb, &variant->kv, s->model->plan_devices, s->model->n_devices);
+    s->variant = variant;
+    s->generation = s->model->generation;
+    for (uint32_t i = 0; i < s->n_seqs; i++) {
+        s->seqs[i].kv_len = 0;
+        for (uint32_t g = 0; g < QUERN_MAX_KV_GROUPS; g++)
+            memset(s->seqs[i].pages[g], 0xff, s->max_pages * sizeof *s->seqs[i].pages[g]);
+    }
+    return QUERN_OK;
+}
+
+enum quern_status quern_session_create(struct quern_session **out, struct quern_model *model,
+                                       const struct quern_session_params *params, struct quern_error *err)
+{
+    *out = NULL;
+    if (!params)
+        params = quern_session_params();
+    enum quern_status status = check_params(model, params, err);
+    if (status)
+        return status;
+    struct quern_session *s = qn_zalloc(&model->cb, 1, sizeof *s);
+    if (!s)
+        return qn_fail_memory(err, "a session");
+    s->model = model;
+    s->cb = model->cb;
+    s->n_ctx = params->n_ctx ? params->n_ctx : model->facts.n_ctx;
+    s->n_seqs = params->n_seqs;
+    s->n_batch = params->n_batch;
+    s->max_pages = (s->n_ctx + QN_PAGE_TOKENS - 1) / QN_PAGE_TOKENS;
+    s->k_format = params->kv_k;
+    s->v_format = params->kv_v;
+    s->overflow = params->overflow;
+    s->n_keep = params->n_keep;
+    s->trace = params->trace;
+    status = alloc_sequences(s, err);
+    if (!status)
+        status = grow_logits(s, s->n_seqs, err);
+    if (!status && s->trace) {
+        s->times = qn_alloc(&s->cb, model->graph.view.n_nodes, sizeof *s->times);
+        if (!s->times)
+            status = qn_fail_memory(err, "a session");
+    }
+    if (!status) {
+        qn_mutex_lock(&model->lock);
+        status = follow_model(s, err);
+        qn_mutex_unlock(&model->lock);
+    }
+    if (status)
+        quern_session_destroy(&s);
+    *out = s;
+    return status;
+}
+
+void quern_session_destroy(struct quern_session **out)
+{
+    struct quern_session *s = *out;
+    if (!s)
+        return;
+    struct quern_callbacks cb = s->cb;
+    if (s->variant) {
+        qn_mutex_lock(&s->model->lock);
+        qn_kv_finish(&s->kv);
+        qn_mutex_unlock(&s->model->lock);
+    }
+    for (uint32_t i = 0; s->seqs && i < s->n_seqs; i++) {
+        qn_free(&cb, s->seqs[i].tokens);
+        for (uint32_t g = 0; g < QUERN_MAX_KV_GROUPS; g++)
+            qn_free(&cb, s->seqs[i].pages[g]);
+    }
+    qn_free(&cb, s->seqs);
+    qn_free(&cb, s->step_seqs);
+    qn_free(&cb, s->step);
+    qn_free(&cb, s->logits);
+    qn_free(&cb, s->times);
+    qn_free(&cb, s);
+    *out = NULL;
+}
+
+/* ---- evaluating ---- */
+
+/* Tokens to append: items, or the tokens of one sequence of which the last one's logits are wanted. */
+struct feed {
+    const struct quern_item *items; /* NULL: tokens */
+    const int32_t *tokens;
+    uint32_t seq;
+    size_t n;
+};
+
+static struct quern_item item_at(const struct feed *feed, size_t i)
+{
+    if (feed->items)
+        return feed->items[i];
+    return (struct quern_item){.token = feed->tokens[i], .seq = feed->seq, .logits = i + 1 == feed->n};
+}
+
+/* With the lock held: evaluates what a sequence misses in the KV cache, without logits. */
+static enum quern_status catch_up(struct quern_session *s, uint32_t seq_index, uint32_t *failed,
+                                  struct quern_error *err)
+{
+    struct qn_sequence *seq = &s->seqs[seq_index];
+    while (seq->kv_len < seq->len) {
+        uint32_t n = seq->len - seq->kv_len < s->n_batch ? seq->len - seq->kv_len : s->n_batch;
+        qn_step_begin(s);
+        for (uint32_t i = 0; i < n; i++)
+            qn_step_push(s, seq_index, seq->tokens[seq->kv_len + i], false);
+        enum quern_status status = qn_step_run(s, failed, err);
+        if (status)
+            return status;
+        if (qn_cancelled(&s->cb))
+            return qn_fail(err, QUERN_ERR_CANCELLED, "cancelled");
+    }
+    return QUERN_OK;
+}
+
+/* How many of the items from `at` make one step. */
+static size_t chunk_size(const struct quern_session *s, const struct feed *feed, size_t at)
+{
+    size_t n = 0, n_outputs = 0;
+    while (at + n < feed->n && n < s->n_batch) {
+        n_outputs += item_at(feed, at + n).logits;
+        if (n_outputs > s->model->max_outputs)
+            break;
+        n++;
+    }
+    return n;
+}
+
+/* One attempt at items at .. at + n, whose tokens are the next of their sequences. */
+static enum quern_status try_chunk(struct quern_session *s, const struct feed *feed, size_t at, size_t n,
+                                   uint32_t *failed, struct quern_error *err)
+{
+    *failed = QUERN_NONE;
+    enum quern_status status = follow_model(s, err);
+    for (size_t i = at; i < at + n && !status; i++)
+        status = catch_up(s, item_at(feed, i).seq, failed, err);
+    if (status)
+        return status;
+    qn_step_begin(s);
+    for (size_t i = at; i < at + n; i++) {
+        struct quern_item item = item_at(feed, i);
+        struct qn_sequence *seq = &s->seqs[item.seq];
+        seq->tokens[seq->len + seq->pending] = item.token;
+        qn_step_push(s, item.seq, item.token, item.logits);
+    }
+    status = qn_step_run(s, failed, err);
+    if (!status)
+        for (size_t i = at; i < at + n; i++)
+            s->seqs[item_at(feed, i).seq].len++;
+    return status;
+}
+
+/* A chunk, on other devices if one fails. */
+static enum quern_status run_chunk(struct quern_session *s, const struct feed *feed, size_t at, size_t n,
+                                   struct quern_error *err)
+{
+    qn_mutex_lock(&s->model->lock);
+    enum quern_status status;
+    struct quern_error detail = {0};
+    do {
+        uint32_t failed;
+        status = try_chunk(s, feed, at, n, &failed, &detail);
+        if (!status || failed == QUERN_NONE || !qn_model_drop_device(s->model, failed, status, detail.text))
+            break;
+    } while (true);
+    qn_mutex_unlock(&s->model->lock);
+    if (status && err)
+        *err = detail;
+    return status;
+}
+
+/* ---- a full context ---- */
+
+/* Forgets the older half of what follows the first n_keep tokens, so that `need` more fit. */
+static enum quern_status shift(struct quern_session *s, uint32_t seq_index, size_t need,
+                               struct quern_error *err)
+{
+    struct qn_sequence *seq = &s->seqs[seq_index];
+    uint32_t keep = s->n_keep < seq->len ? s->n_keep : seq->len;
+    if (need > s->n_ctx - keep)
+        return qn_fail(err, QUERN_ERR_CONTEXT,
+                       "%zu tokens do not fit into a context of %u of which %u are kept", need, s->n_ctx,
+                       keep);
+    uint32_t drop = (seq->len - keep) / 2;
+    uint32_t least = (uint32_t)(seq->len + need - s->n_ctx);
+    if (drop < least)
+        drop = least;
+    memmove(seq->tokens + keep, seq->tokens + keep + drop, (seq->len - keep - drop) * sizeof *seq->tokens);
+    seq->len -= drop;
+    seq->kv_len = 0; /* positions changed; evaluated again when used */
+    qn_sequence_cut(s, seq, 0);
+    return QUERN_OK;
+}
+
+/* Checks tokens and room before anything is touched. */
+static enum quern_status check_feed(struct quern_session *s, const struct feed *feed, size_t *n_rows,
+                                    struct quern_error *err)
+{
+    *n_rows = 0;
+    for (uint32_t i = 0; i < s->n_seqs; i++)
+        s->seqs[i].pending = 0;
+    for (size_t i = 0; i < feed->n; i++) {
+        struct quern_item item = item_at(feed, i);
+        if (item.seq >= s->n_seqs)
+            return qn_fail(err, QUERN_ERR_PARAM, "sequence %u, expected below %u", item.seq, s->n_seqs);
+        if (item.token < 0 || (uint32_t)item.token >= s->model->facts.n_vocab)
+            return qn_fail(err, QUERN_ERR_PARAM, "token %d, expected 0 to %u", item.token,
+                           s->model->facts.n_vocab - 1);
+        s->seqs[item.seq].pending++;
+        *n_rows += item.logits;
+    }
+    for (uint32_t i = 0; i < s->n_seqs; i++) {
+        struct qn_sequence *seq = &s->seqs[i];
+        if (seq->len + (size_t)seq->pending <= s->n_ctx)
+            continue;
+        if (s->overflow == QUERN_OVERFLOW_ERROR)
+            return qn_fail(err, QUERN_ERR_CONTEXT,
+                           "the context is full: %u tokens are in it, %u more do not fit into %u", seq->len,
+                           seq->pending, s->n_ctx);
+        enum quern_status status = shift(s, i, seq->pending, err);
+        if (status)
+            return status;
+    }
+    return QUERN_OK;
+}
+
+/* Back to n tokens. What a sliding window has lost by then is evaluated again when used. */
+static void cut_tokens(struct quern_session *s, struct qn_sequence *seq, uint32_t n)
+{
+    seq->len = n;
+    if (seq->kv_len > n)
+        seq->kv_len = n;
+    for (uint32_t g = 0; g < s->variant->kv.n_groups; g++) {
+        uint32_t window = s->variant->kv.window[g];
+        uint32_t first =
+            window > 0 && seq->kv_len + 1 > window ? (seq->kv_len + 1 - window) / QN_PAGE_TOKENS : 0;
+        if (seq->kv_len > 0 && seq->pages[g][first] == QUERN_NONE)
+            seq->kv_len = 0;
+    }
+    qn_sequence_cut(s, seq, seq->kv_len);
+}
+
+static enum quern_status eval(struct quern_session *s, const struct feed *feed, struct quern_error *err)
+{
+    size_t n_rows;
+    enum quern_status status = check_feed(s, feed, &n_rows, err);
+    if (!status)
+        status = grow_logits(s, n_rows, err);
+    if (status)
+        return status;
+    s->n_logits = 0;
+    size_t done = 0;
+    while (done < feed->n && !status) {
+        size_t n = chunk_size(s, feed, done);
+        status = run_chunk(s, feed, done, n, err);
+        done += status ? 0 : n;
+        if (!status && done < feed->n) {
+            qn_progress(&s->cb, "evaluate", done, feed->n);
+            if (qn_cancelled(&s->cb))
+                status = qn_fail(err, QUERN_ERR_CANCELLED, "cancelled");
+        }
+    }
+    if (status) { /* nothing of this call remains */
+        s->n_logits = 0;
+        while (done-- > 0) {
+            struct qn_sequence *seq = &s->seqs[item_at(feed, done).seq];
+            cut_tokens(s, seq, seq->len - 1);
+        }
+    }
+    return status;
+}
+
+enum quern_status quern_session_eval(struct quern_session *s, const struct quern_item *items, size_t n,
+                                     struct quern_error *err)
+{
+    return eval(s, &(struct feed){.items = items, .n = n}, err);
+}
+
+enum quern_status quern_session_feed(struct quern_session *s, uint32_t seq, const int32_t *tokens, size_t n,
+                                     struct quern_error *err)
+{
+    return eval(s, &(struct feed){.tokens = tokens, .seq = seq, .n = n}, err);
+}
+
+/* ---- sequences ---- */
+
+static enum quern_status check_seq(const struct quern_session *s, uint32_t seq, struct quern_error *err)
+{
+    return seq < s->n_seqs ? QUERN_OK
+                           : qn_fail(err, QUERN_ERR_PARAM, "sequence %u, expected below %u", seq, s->n_seqs);
+}
+
+enum quern_status quern_session_truncate(struct quern_session *s, uint32_t seq, size_t n,
+                                         struct quern_error *err)
+{
+    enum quern_status status = check_seq(s, seq, err);
+    if (!status && n < s->seqs[seq].len)
+        cut_tokens(s, &s->seqs[seq], (uint32_t)n);
+    return status;
+}
+
+enum quern_status quern_session_fork(struct quern_session *s, uint32_t dst, uint32_t src,
+                                     struct quern_error *err)
+{
+    enum quern_status status = check_seq(s, dst, err);
+    if (!status)
+        status = check_seq(s, src, err);
+    if (status || dst == src)
+        return status;
+    struct qn_sequence *to = &s->seqs[dst];
+    const struct qn_sequence *from = &s->seqs[src];
+    qn_sequence_cut(s, to, 0);
+    memcpy(to->tokens, from->tokens, from->len * sizeof *to->tokens);
+    to->len = from->len;
+    to->kv_len = from->kv_len;
+    uint32_t n_pages = (from->kv_len + QN_PAGE_TOKENS - 1) / QN_PAGE_TOKENS;
+    for (uint32_t g = 0; g < s->variant->kv.n_groups; g++)
+        for (uint32_t p = 0; p < n_pages; p++) {
+            to->pages[g][p] = from->pages[g][p];
+            if (to->pages[g][p] != QUERN_NONE)
+                qn_kv_share(&s->kv, g, to->pages[g][p]);
+        }
+    return QUERN_OK;
+}
+
+static size_t common_prefix(const struct qn_sequence *seq, const int32_t *tokens, size_t n)
+{
+    size_t i = 0;
+    while (i < n && i < seq->kv_len && seq->tokens[i] == tokens[i])
+        i++;
+    return i;
+}
+
+enum quern_status quern_session_prompt(struct quern_session *s, uint32_t seq_index, const int32_t *tokens,
+                                       size_t n, size_t *n_reused, struct quern_error *err)
+{
+    enum quern_status status = check_seq(s, seq_index, err);
+    if (!status && n == 0)
+        status = qn_fail(err, QUERN_ERR_PARAM, "a prompt of no tokens");
+    if (status)
+        return status;
+    struct qn_sequence *seq = &s->seqs[seq_index];
+    uint32_t best = seq_index;
+    size_t longest = common_prefix(seq, tokens, n);
+    for (uint32_t i = 0; i < s->n_seqs; i++)
+        if (common_prefix(&s->seqs[i], tokens, n) > longest) {
+            longest = common_prefix(&s->seqs[i], tokens, n);
+            best = i;
+        }
+    if (longest == n) /* the last token's logits are not kept: evaluate it again */
+        longest--;
+    if (best != seq_index)
+        status = quern_session_fork(s, seq_index, best, err);
+    if (status)
+        return status;
+    cut_tokens(s, seq, (uint32_t)longest);
+    if (n_reused)
+        *n_reused = seq->kv_len;
+    return quern_session_feed(s, seq_index, tokens + longest, n - longest, err);
+}
+
+/* ---- reading ---- */
+
+size_t quern_session_n_logits(const struct quern_session *s)
+{
+    return s->n_logits;
+}
+
+const float *quern_session_logits(const struct quern_session *s, size_t row)
+{
+    return row < s->n_logits ? s->logits + row * s->model->facts.n_vocab : NULL;
+}
+
+size_t quern_session_length(const struct quern_session *s, uint32_t seq)
+{
+    return seq < s->n_seqs ? s->seqs[seq].len : 0;
+}
+
+uint32_t quern_session_n_ctx(const struct quern_session *s)
+{
+    return s->n_ctx;
+}
+
+const int32_t *quern_session_tokens(const struct quern_session *s, uint32_t seq)
+{
+    return seq < s->n_seqs ? s->seqs[seq].tokens : NULL;
+}
+
+struct quern_model *qn_session_model(const struct quern_session *s)
+{
+    return s->model;
+}
+
+const struct quern_callbacks *qn_session_callbacks(const struct quern_session *s)
+{
+    return &s->cb;
+}
