@@ -1,0 +1,63 @@
+/* A graph of one node, for testing a driver's operations through its table. The node is run in several ways:
+ * all tokens in one batch with 1, 2, 3 and 4 threads, then token by token; all must give the same bits, and
+ * no run may allocate. */
+#ifndef QN_TEST_ONE_NODE_H
+#define QN_TEST_ONE_NODE_H
+
+#include <quern/driver.h>
+
+enum { QN_CASE_VALUES = 12, QN_CASE_TOKENS = 512, QN_CASE_SEQS = 8, QN_CASE_PAGES = 64, QN_CASE_POOLS = 8 };
+
+struct qn_case_value {
+    struct quern_value value;
+    void *data; /* rows of all tokens, or the weight; owned */
+    size_t bytes;
+    size_t row_bytes; /* activations: bytes for each token */
+    bool per_output;
+};
+
+struct qn_case {
+    const struct quern_driver *driver;
+    const char *isa; /* setting of the device; NULL: all */
+    bool exact;
+    bool in_place; /* out[0] has the address of in[0] */
+    struct quern_node node;
+    struct qn_case_value values[QN_CASE_VALUES];
+    uint32_t n_values;
+
+    uint32_t n_tokens, n_outputs, n_seqs;
+    int32_t token[QN_CASE_TOKENS];
+    uint32_t position[QN_CASE_TOKENS], sequence[QN_CASE_TOKENS], output[QN_CASE_TOKENS];
+
+    /* KV: page p of sequence s is pages[s][p], page_bytes each. */
+    struct quern_kv_layer kv;
+    struct quern_kv_binding kv_at;
+    uint32_t pages[QN_CASE_SEQS][QN_CASE_PAGES];
+    char *pool[QN_CASE_POOLS]; /* contents before the run, and afterwards those after it; owned */
+    uint32_t n_pools;
+};
+
+/* A case of n_tokens tokens of sequence 0 at positions 0, 1, ...; no outputs. */
+void qn_case_init(struct qn_case *c, const struct quern_driver *driver, enum quern_op op, uint32_t n_tokens);
+void qn_case_finish(struct qn_case *c);
+
+/* Adds a value and returns its id. `data` is copied; NULL: zeros, for results. */
+uint32_t qn_case_weight(struct qn_case *c, enum quern_format format, int64_t d0, int64_t d1, int64_t d2,
+                        const void *data);
+uint32_t qn_case_rows(struct qn_case *c, enum quern_format format, int64_t d0, int64_t d1, const void *data);
+uint32_t qn_case_output_rows(struct qn_case *c, int64_t d0, const void *data);
+/* Data of a value: after the run, a result. */
+float *qn_case_data(struct qn_case *c, uint32_t id);
+
+/* Lays out KV pages for one layer and allocates the pools, filled with 0xff. */
+void qn_case_kv(struct qn_case *c, struct quern_kv_layer layer, enum quern_format k_format,
+                enum quern_format v_format, uint32_t page_tokens, uint32_t n_pages, uint32_t pages_per_pool);
+/* Address in the pools of a row of K (part 0) or V (part 1) of a sequence's position. */
+char *qn_case_kv_row(struct qn_case *c, int part, uint32_t sequence, uint32_t position, uint32_t head);
+
+/* Prepares and runs the node once, in one batch. */
+int32_t qn_case_run_once(struct qn_case *c, const char *threads, struct quern_error *err);
+/* Runs it in all ways; results are those of the last. Fails the test where they differ. */
+void qn_case_run(struct qn_case *c);
+
+#endif
