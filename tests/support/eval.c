@@ -14,19 +14,19 @@ struct qn_eval {
     const int32_t *tokens;
     float **values; /* per value: rows as in the graph; expert ids are held as floats */
     float **k, **v; /* per KV layer: [head_dim * n_head_kv, max_tokens] */
+    float *memory;  /* of all of these */
 };
-
-/* ---- values ---- */
-
-static const struct quern_value *value_of(const struct qn_eval *e, uint32_t id)
-{
-    return quern_graph_value(e->graph, id);
-}
 
 /* Elements of a value along dimension i in this step. */
 static uint32_t dim(const struct qn_eval *e, uint32_t id, unsigned i)
 {
-    return (uint32_t)qn_value_dim(value_of(e, id), i, e->n, e->n);
+    return (uint32_t)qn_value_dim(quern_graph_value(e->graph, id), i, e->n, e->n);
+}
+
+/* Elements of a value in this step. */
+static size_t n_elements(const struct qn_eval *e, uint32_t id)
+{
+    return (size_t)dim(e, id, 0) * dim(e, id, 1) * dim(e, id, 2);
 }
 
 /* The elements, or NULL for an absent optional input. */
@@ -35,41 +35,31 @@ static float *data(const struct qn_eval *e, uint32_t id)
     return id == QUERN_NONE ? NULL : e->values[id];
 }
 
-static uint64_t capacity(const struct qn_eval *e, const struct quern_value *value)
+/* Gives every value and KV layer its place from `memory` on, which is NULL when only the sum is wanted.
+ * Returns the number of floats. */
+static size_t place(struct qn_eval *e, float *memory)
 {
-    uint64_t n = 1;
-    for (unsigned i = 0; i < 4; i++)
-        n *= qn_value_dim(value, i, e->max_tokens, e->max_tokens);
-    return n;
-}
-
-static bool load_value(struct qn_eval *e, const struct qn_gguf *gguf, uint32_t id)
-{
-    const struct quern_value *value = value_of(e, id);
-    uint64_t n = capacity(e, value);
-    e->values[id] = calloc(n, sizeof(float));
-    if (!e->values[id])
-        return false;
-    if (value->kind == QUERN_VALUE_WEIGHT) {
-        const uint8_t *blocks = qn_gguf_tensor_at(gguf, value->weight)->data + value->weight_offset;
-        qn_format_get(value->format)->dequantise(blocks, e->values[id], n);
+    size_t at = 0;
+    for (uint32_t i = 0; i < e->graph->n_values; i++) {
+        e->values[i] = memory ? memory + at : NULL;
+        at += n_elements(e, i);
     }
-    return true;
+    for (uint32_t i = 0; i < e->graph->n_kv; i++) {
+        const struct quern_kv_layer *kv = quern_graph_kv(e->graph, i);
+        e->k[i] = memory ? memory + at : NULL;
+        at += (size_t)kv->n_head_kv * kv->head_dim_k * e->max_tokens;
+        e->v[i] = memory ? memory + at : NULL;
+        at += (size_t)kv->n_head_kv * kv->head_dim_v * e->max_tokens;
+    }
+    return at;
 }
 
 void qn_eval_destroy(struct qn_eval *e)
 {
     if (!e)
         return;
-    for (uint32_t i = 0; e->values && i < e->graph->n_values; i++)
-        free(e->values[i]);
-    for (uint32_t i = 0; i < e->graph->n_kv; i++) {
-        free(e->k ? e->k[i] : NULL);
-        free(e->v ? e->v[i] : NULL);
-    }
     free(e->values);
-    free(e->k);
-    free(e->v);
+    free(e->memory);
     free(e);
 }
 
@@ -79,22 +69,24 @@ struct qn_eval *qn_eval_create(const struct qn_gguf *gguf, const struct qn_graph
     if (!e)
         return NULL;
     e->graph = &graph->view;
-    e->max_tokens = max_tokens;
-    e->values = calloc(e->graph->n_values + 1, sizeof *e->values);
-    e->k = calloc(e->graph->n_kv + 1, sizeof *e->k);
-    e->v = calloc(e->graph->n_kv + 1, sizeof *e->v);
-    bool good = e->values && e->k && e->v;
-    for (uint32_t i = 0; good && i < e->graph->n_values; i++)
-        good = load_value(e, gguf, i);
-    for (uint32_t i = 0; good && i < e->graph->n_kv; i++) {
-        const struct quern_kv_layer *kv = quern_graph_kv(e->graph, i);
-        e->k[i] = calloc((size_t)kv->n_head_kv * kv->head_dim_k * max_tokens, sizeof(float));
-        e->v[i] = calloc((size_t)kv->n_head_kv * kv->head_dim_v * max_tokens, sizeof(float));
-        good = e->k[i] && e->v[i];
+    e->n = e->max_tokens = max_tokens;
+    e->values = calloc(e->graph->n_values + 2 * e->graph->n_kv + 1, sizeof *e->values);
+    if (e->values) {
+        e->k = e->values + e->graph->n_values;
+        e->v = e->k + e->graph->n_kv;
+        e->memory = calloc(place(e, NULL), sizeof *e->memory);
     }
-    if (!good) {
+    if (!e->memory) {
         qn_eval_destroy(e);
         return NULL;
+    }
+    place(e, e->memory);
+    for (uint32_t i = 0; i < e->graph->n_values; i++) {
+        const struct quern_value *value = quern_graph_value(e->graph, i);
+        if (value->kind == QUERN_VALUE_WEIGHT)
+            qn_format_get(value->format)
+                ->dequantise(qn_gguf_tensor_at(gguf, value->weight)->data + value->weight_offset,
+                             e->values[i], n_elements(e, i));
     }
     return e;
 }
@@ -116,22 +108,14 @@ static double dot(const float *a, const float *b, size_t n)
 
 static double activate(uint32_t act, double x)
 {
-    switch (act) {
-    case QUERN_ACT_SILU:
-        return x / (1 + exp(-x));
-    case QUERN_ACT_GELU_TANH:
-        return x / 2 * (1 + tanh(sqrt(2 / acos(-1.0)) * (x + 0.044715 * x * x * x)));
-    case QUERN_ACT_GELU_ERF:
-        return x / 2 * (1 + erf(x / sqrt(2.0)));
-    case QUERN_ACT_GELU_QUICK:
-        return x / (1 + exp(-1.702 * x));
-    case QUERN_ACT_RELU:
-        return x > 0 ? x : 0;
-    case QUERN_ACT_RELU2:
-        return x > 0 ? x * x : 0;
-    default:
-        return x;
-    }
+    const double pi = acos(-1.0);
+    return act == QUERN_ACT_SILU         ? x / (1 + exp(-x))
+           : act == QUERN_ACT_GELU_TANH  ? x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x * x * x)))
+           : act == QUERN_ACT_GELU_ERF   ? x / 2 * (1 + erf(x / sqrt(2.0)))
+           : act == QUERN_ACT_GELU_QUICK ? x / (1 + exp(-1.702 * x))
+           : act == QUERN_ACT_RELU       ? fmax(x, 0)
+           : act == QUERN_ACT_RELU2      ? fmax(x, 0) * fmax(x, 0)
+                                         : x;
 }
 
 static double soft_cap(double x, double cap)
@@ -170,7 +154,7 @@ static void run_norm(struct qn_eval *e, const struct quern_node *node)
     const float *x = data(e, node->in[0]), *weight = data(e, node->in[1]), *bias = data(e, node->in[2]);
     const float *addend = data(e, node->in[3]);
     float *out = data(e, node->out[0]);
-    size_t n = (size_t)dim(e, node->in[0], 0) * dim(e, node->in[0], 1) * dim(e, node->in[0], 2);
+    size_t n = n_elements(e, node->in[0]);
     if (addend) {
         float *sum = data(e, node->out[1]);
         for (size_t i = 0; i < n; i++)
@@ -307,7 +291,7 @@ static void run_activation(struct qn_eval *e, const struct quern_node *node)
 static void run_add(struct qn_eval *e, const struct quern_node *node)
 {
     const float *a = data(e, node->in[0]), *b = data(e, node->in[1]);
-    size_t n = (size_t)dim(e, node->in[0], 0) * dim(e, node->in[0], 1) * dim(e, node->in[0], 2);
+    size_t n = n_elements(e, node->in[0]);
     for (size_t i = 0; i < n; i++)
         data(e, node->out[0])[i] = a[i] + node->attr.add.scale * b[i];
 }
@@ -315,8 +299,7 @@ static void run_add(struct qn_eval *e, const struct quern_node *node)
 /* Every token is an output row here. */
 static void run_rows(struct qn_eval *e, const struct quern_node *node)
 {
-    memcpy(data(e, node->out[0]), data(e, node->in[0]),
-           (size_t)dim(e, node->in[0], 0) * e->n * sizeof(float));
+    memcpy(data(e, node->out[0]), data(e, node->in[0]), n_elements(e, node->in[0]) * sizeof(float));
 }
 
 static void run_moe_route(struct qn_eval *e, const struct quern_node *node)
@@ -419,7 +402,8 @@ const float *qn_eval_run(struct qn_eval *e, const int32_t *tokens, uint32_t n)
             if (tokens[t] < 0 || (uint32_t)tokens[t] >= dim(e, node->in[0], 1))
                 return NULL;
         run_op[node->op](e, node);
-        if (node->out[0] != QUERN_NONE && value_of(e, node->out[0])->kind == QUERN_VALUE_OUTPUT)
+        if (node->out[0] != QUERN_NONE &&
+            quern_graph_value(e->graph, node->out[0])->kind == QUERN_VALUE_OUTPUT)
             result = data(e, node->out[0]);
     }
     e->n_past += n;
