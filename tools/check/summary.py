@@ -16,7 +16,7 @@ CASE = re.compile(r"^(?:\[ +(OK|FAILED|SKIPPED) +\] (?!\d+ test|tests: )|(ok|FAI
 
 
 def count(entry):
-    """(passed, failed, skipped) of one program."""
+    """(passed, failed, skipped) of one program, and the names of the failed and skipped cases."""
     verdicts = {}  # by name: cmocka repeats the failed and the skipped at its end
     for stream in ("stdout", "stderr"):
         for line in entry.get(stream, "").splitlines():
@@ -29,22 +29,21 @@ def count(entry):
         cases["ok" if result in ("OK", "EXPECTEDFAIL") else "skipped" if result == "SKIP" else "failed"] = 1
     elif result not in ("OK", "SKIP", "EXPECTEDFAIL") and not cases["failed"]:
         cases["failed"] = 1
-    return cases["ok"], cases["failed"], cases["skipped"]
+    named = [f"{verdicts[name]}: {entry['name']}: {name}" for name in verdicts if verdicts[name] != "ok"]
+    if not named and (cases["failed"] or cases["skipped"]):
+        named = [f"{'failed' if cases['failed'] else 'skipped'}: {entry['name']} ({result.lower()})"]
+    return (cases["ok"], cases["failed"], cases["skipped"]), named
 
 
 def main():
     total = [0, 0, 0]
-    failing = []
     for build in sys.argv[1:]:
         log = pathlib.Path(build) / "meson-logs" / "testlog.json"
         for line in log.read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
-            counts = count(entry)
+            counts, named = count(json.loads(line))
             total = [a + b for a, b in zip(total, counts)]
-            if counts[1]:
-                failing.append(f"{entry['name']} ({entry['result'].lower()}, {counts[1]} failed)")
-    for name in failing:
-        print("failing:", name)
+            for name in named:
+                print(name)
     print(f"{total[0]} passed, {total[1]} failed, {total[2]} skipped")
     return 1 if total[1] or not total[0] else 0
 
