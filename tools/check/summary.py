@@ -30,8 +30,8 @@ def count(entry):
     elif result not in ("OK", "SKIP", "EXPECTEDFAIL") and not cases["failed"]:
         cases["failed"] = 1
     named = [f"{verdicts[name]}: {entry['name']}: {name}" for name in verdicts if verdicts[name] != "ok"]
-    if not named and (cases["failed"] or cases["skipped"]):
-        named = [f"{'failed' if cases['failed'] else 'skipped'}: {entry['name']} ({result.lower()})"]
+    if len(named) < cases["failed"] + cases["skipped"]:
+        named.append(f"{'failed' if cases['failed'] else 'skipped'}: {entry['name']} ({result.lower()})")
     return (cases["ok"], cases["failed"], cases["skipped"]), named
 
 
