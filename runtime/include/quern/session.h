@@ -147,7 +147,8 @@ struct quern_generate_params {
     size_t n_stop;
     void *user;
     /* Text as it becomes certain (never part of a stop string or of a character); `token` is the one that
-     * completed it, -1 at the end. False stops. */
+     * completed it, -1 at the end. Called for every token (end tokens excepted), with a length of 0 while its
+     * text is uncertain. False stops. */
     bool (*on_text)(void *user, const char *text, size_t length, int32_t token);
 };
 #define quern_generate_params(...) (&(struct quern_generate_params){.max_tokens = -1, __VA_ARGS__})

@@ -1,0 +1,78 @@
+/* What several verbs share: options of models, opening them, reading input. */
+#ifndef TOOL_COMMON_H
+#define TOOL_COMMON_H
+
+#include "args.h"
+#include "out.h"
+
+/* How a model is loaded and what its sessions are like. */
+struct model_options {
+    const char *model, *device, *pre;
+    int64_t threads, ctx, batch;
+    int64_t kv, kv_k, kv_v; /* choices of KV_FORMATS; kv stands for both, the others win */
+    bool exact, no_mmap, verbose;
+};
+#define MODEL_DEFAULTS                                 \
+    {                                                  \
+        .batch = 512, .kv = -1, .kv_k = -1, .kv_v = -1 \
+    }
+#define KV_FORMATS "f32|f16|q8_0"
+
+extern const struct arg_option model_arg[1];    /* -m */
+extern const struct arg_option load_args[7];    /* where and how to run it */
+extern const struct arg_option context_args[5]; /* of the session */
+
+/* A model with its session. */
+struct loaded {
+    struct quern_model *model;
+    struct quern_session *session;
+    struct quern_model_info info;
+    const struct quern_vocab *vocab;
+    uint64_t load_ns;
+};
+
+/* Callbacks that write warnings (with `verbose` also the rest) and progress to stderr and cancel on Ctrl-C.
+ */
+struct quern_callbacks tool_callbacks(bool verbose);
+
+/* An option's value, or that of the environment, or NULL. */
+const char *device_wanted(const char *option);
+/* Threads from the option or the environment; 0: one for each processor. */
+uint32_t threads_wanted(int64_t option);
+enum quern_format kv_format(int64_t choice);
+
+/* Opens the model; n_ctx 0: as trained. On failure the line is written and the exit code returned. */
+int open_model(struct loaded *loaded, const struct model_options *options, uint32_t n_ctx);
+/* Makes the session; `params` may name trace and overflow, the rest is filled in from the options. */
+int open_session(struct loaded *loaded, const struct model_options *options,
+                 const struct quern_session_params *params);
+void close_model(struct loaded *loaded);
+
+/* Bytes that grow. */
+struct buffer {
+    char *data;
+    size_t n, cap;
+};
+void buffer_put(struct buffer *buffer, const char *data, size_t n);
+void buffer_finish(struct buffer *buffer);
+/* Reads a file, or standard input when path is NULL or "-". The data is NUL-terminated. Returns an exit code.
+ */
+int read_input(const char *path, struct buffer *buffer);
+
+struct id_list {
+    int32_t *id;
+    size_t n;
+};
+/* Numbers separated by white space. `path` is for messages. */
+int parse_ids(const char *path, const struct buffer *text, struct id_list *ids);
+/* Tokens of a text; `flags` as in quern_tokenize. */
+int tokenize_text(const struct quern_vocab *vocab, const char *path, const char *text, size_t n,
+                  unsigned flags, struct id_list *ids);
+/* n ids that are the same in every run. */
+void random_ids(const struct quern_vocab *vocab, size_t n, struct id_list *ids);
+void ids_finish(struct id_list *ids);
+
+/* Replaces \n, \t, \r, \0, \", \', \\ and \xHH; returns a copy that the caller frees. */
+char *unescape(const char *text, size_t *length);
+
+#endif

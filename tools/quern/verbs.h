@@ -1,0 +1,19 @@
+/* Every verb of the command, in the order of the help text. */
+#ifndef TOOL_VERBS_H
+#define TOOL_VERBS_H
+
+#include "args.h"
+
+enum { N_VERBS = 10 };
+extern const struct verb *const verbs[N_VERBS];
+
+extern const struct verb verb_run, verb_inspect, verb_tokenize, verb_logits, verb_perplexity,
+    verb_device_list, verb_bench, verb_profile, verb_version, verb_help_;
+
+/* Prints the list of verbs. */
+void overview(FILE *out);
+
+/* Completion scripts ("bash", "zsh", "fish") and the manual page ("man") from the tables. False: unknown. */
+bool write_generated(const char *what, FILE *out);
+
+#endif
