@@ -22,11 +22,10 @@ struct isa {
 
 /* Weakest first: later rows overwrite what earlier ones have filled in. */
 static const struct isa isas[] = {
-#if defined(__x86_64__) && defined(QN_CPU_X86)
+#if defined(__x86_64__) && !defined(_WIN32)
     {QN_ISA_AVX2, "avx2", 0, qn_kernels_avx2},
     {QN_ISA_AVX512, "avx512", QN_ISA_AVX2, qn_kernels_avx512},
     {QN_ISA_AVX512_VNNI, "avx512-vnni", QN_ISA_AVX2 | QN_ISA_AVX512, qn_kernels_avx512_vnni},
-    {QN_ISA_AVX512_BF16, "avx512-bf16", QN_ISA_AVX2 | QN_ISA_AVX512, qn_kernels_avx512_bf16},
 #elif defined(__aarch64__) && defined(QN_CPU_ARM)
     {QN_ISA_NEON, "neon", 0, qn_kernels_neon},
     {QN_ISA_DOTPROD, "dotprod", QN_ISA_NEON, qn_kernels_dotprod},

@@ -85,23 +85,39 @@ static void gate(uint32_t kind, const float *g, const float *up, float *y, size_
 
 /* ---------------------------------------------------------------- packing */
 
+/* The largest magnitude of 32 numbers. Compared as integers, where infinity and NaN are the largest, so that
+ * they reach the scale and through it every result. */
+static float largest(const float x[32])
+{
+    uint32_t most = 0;
+    for (size_t i = 0; i < 32; i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        bits &= 0x7fffffff;
+        most = bits > most ? bits : most;
+    }
+    float max;
+    memcpy(&max, &most, sizeof max);
+    return max;
+}
+
+/* Blocks below 1e-36 count as zeros: 127 / max would overflow. */
 static void pack_q8(const float *restrict x, size_t k, void *restrict row)
 {
     struct qn_q8_row at = qn_q8_row_at(row, k);
     int8_t *q = (int8_t *)(uintptr_t)at.q;
     float *d = (float *)(uintptr_t)at.d;
-    int32_t *sum = (int32_t *)(uintptr_t)at.sum;
+    int32_t *sum = (int32_t *)(uintptr_t)at.sum, *sum16 = (int32_t *)(uintptr_t)at.sum16;
     for (size_t b = 0; b < k / 32; b++) {
-        float max = 0;
-        for (size_t i = 0; i < 32; i++)
-            max = fmaxf(max, fabsf(x[b * 32 + i]));
+        float max = largest(x + b * 32);
         d[b] = max / 127.0f;
-        float inverse = max > 0 ? 127.0f / max : 0.0f;
-        sum[b] = 0;
+        float inverse = max < 1e-36f ? 0.0f : 127.0f / max;
+        sum16[2 * b] = sum16[2 * b + 1] = 0;
         for (size_t i = 0; i < 32; i++) {
             q[b * 32 + i] = (int8_t)lrintf(x[b * 32 + i] * inverse);
-            sum[b] += q[b * 32 + i];
+            sum16[2 * b + i / 16] += q[b * 32 + i];
         }
+        sum[b] = sum16[2 * b] + sum16[2 * b + 1];
     }
 }
 

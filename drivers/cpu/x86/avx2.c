@@ -1,0 +1,12 @@
+/* Kernels for AVX2 with FMA and F16C. */
+#include "drivers/cpu/x86/vec_avx2.h"
+
+#define QN_ISA_NAME "avx2"
+#include "drivers/cpu/x86/fill_q8.h"
+#include "drivers/cpu/x86/fill_float.h"
+
+void qn_kernels_avx2(struct qn_kernels *kernels)
+{
+    qn_fill_q8(kernels);
+    qn_fill_float(kernels);
+}

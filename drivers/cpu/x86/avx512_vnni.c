@@ -1,0 +1,10 @@
+/* Kernels for AVX-512 with VNNI: the products with 8-bit activations. The rest is that of avx512.c. */
+#include "drivers/cpu/x86/vec_avx512.h"
+
+#define QN_ISA_NAME "avx512_vnni"
+#include "drivers/cpu/x86/fill_q8.h"
+
+void qn_kernels_avx512_vnni(struct qn_kernels *kernels)
+{
+    qn_fill_q8(kernels);
+}

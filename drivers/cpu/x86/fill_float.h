@@ -1,0 +1,50 @@
+/* Float products, exact products of decoded weights, vector work, and qn_fill_float(), which puts them into
+ * the table, for the set whose vocabulary (vec_*.h) comes first; QN_ISA_NAME is its name. Included once by
+ * each set's file. */
+#include "drivers/cpu/x86/float_tile.h"
+#include "drivers/cpu/x86/vectors.h"
+
+#define QN_KIND(lower, kind, element)                                                                       \
+    static void float_##lower(const void *w, size_t row_bytes, size_t k, uint32_t n_rows, const void *x,    \
+                              size_t x_stride, uint32_t n_tokens, float *y, size_t y_stride, void *scratch) \
+    {                                                                                                       \
+        qn_float_matmul(kind, element, w, row_bytes, k, n_rows, x, x_stride, n_tokens, y, y_stride);        \
+    }
+QN_KIND(f32, QN_KIND_F32, 4)
+QN_KIND(f16, QN_KIND_F16, 2)
+QN_KIND(bf16, QN_KIND_BF16, 2)
+#undef QN_KIND
+
+#define QN_FORMAT_RAW(id, lower, len, bytes)
+#define QN_FORMAT_PLAIN(id, lower, len, bytes)
+#define QN_FORMAT_R(id, lower, len, bytes)                                                                  \
+    static void exact_##lower(const void *w, size_t row_bytes, size_t k, uint32_t n_rows, const void *x,    \
+                              size_t x_stride, uint32_t n_tokens, float *y, size_t y_stride, void *scratch) \
+    {                                                                                                       \
+        const struct qn_format *format = qn_format_get(QUERN_##id);                                         \
+        qn_decoded_matmul(format, format->dequantise, w, row_bytes, k, n_rows, x, x_stride, n_tokens, y,    \
+                          y_stride, scratch);                                                               \
+    }
+#define QN_FORMAT_RW(id, lower, len, bytes) QN_FORMAT_R(id, lower, len, bytes)
+#include "formats/formats.inc"
+
+static void qn_fill_float(struct qn_kernels *kernels)
+{
+#define QN_FORMAT_RAW(id, lower, len, bytes)
+#define QN_FORMAT_PLAIN(id, lower, len, bytes)                                                       \
+    kernels->exact[QUERN_##id] =                                                                     \
+        (struct qn_matmul_kernel){float_##lower, QN_PACK_F32, "qn_matmul_" #lower "__" QN_ISA_NAME}; \
+    kernels->fast[QUERN_##id] = kernels->exact[QUERN_##id];
+#define QN_FORMAT_R(id, lower, len, bytes) \
+    kernels->exact[QUERN_##id] =           \
+        (struct qn_matmul_kernel){exact_##lower, QN_PACK_F32, "qn_matmul_" #lower "_exact__" QN_ISA_NAME};
+#define QN_FORMAT_RW(id, lower, len, bytes) QN_FORMAT_R(id, lower, len, bytes)
+#include "formats/formats.inc"
+    kernels->pack_q8 = qn_pack_q8;
+    kernels->dot_f32 = qn_dot_f32;
+    kernels->dot_f16 = qn_dot_f16;
+    kernels->axpy_f32 = qn_axpy_f32;
+    kernels->axpy_f16 = qn_axpy_f16;
+    kernels->sum_squares = qn_sum_squares;
+    kernels->gate = qn_gate;
+}

@@ -1,0 +1,378 @@
+/* Every matmul kernel of the table against sums in double precision, for each instruction set of this
+ * machine; the same bits for any number of tokens and rows; and the vector functions of each table. */
+#include "test.h"
+
+#include "cases.h"
+
+#include <quern/driver.h>
+
+#include <float.h>
+#include <math.h>
+
+enum { ROWS = 49, TOKENS = 67, MAX_K = 2432 };
+
+static const uint32_t some_rows[] = {1, 3, 7, 15, 16, 17, 31, 32, 33, 48, 49};
+static const uint32_t some_tokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 31, 33, 64, 67};
+
+#define LEN(array) (sizeof(array) / sizeof((array)[0]))
+
+/* What one comparison works on; one of these serves all cases. */
+struct bench {
+    _Alignas(64) uint8_t w[ROWS * MAX_K * 4];
+    _Alignas(64) float x[TOKENS * MAX_K];
+    _Alignas(64) uint8_t packed[TOKENS * MAX_K * 3];
+    float weight[MAX_K];
+    double have[MAX_K];
+    double want[TOKENS][ROWS], magnitude[TOKENS][ROWS];
+    float y[TOKENS * ROWS], again[TOKENS * ROWS + 64];
+    int kernels;
+};
+
+static void *aligned_scratch(void)
+{
+    void *scratch = aligned_alloc(64, QN_MATMUL_SCRATCH);
+    assert_non_null(scratch);
+    memset(scratch, 0xff, QN_MATMUL_SCRATCH); /* NaN: nothing may depend on it */
+    return scratch;
+}
+
+/* The activations as the kernel sees them. */
+static void activations(const struct bench *bench, const struct qn_case *at, size_t k, size_t stride,
+                        uint32_t token, double *out)
+{
+    if (at->kernel->pack == QN_PACK_F32) {
+        for (size_t i = 0; i < k; i++)
+            out[i] = bench->x[token * k + i];
+        return;
+    }
+    struct qn_q8_row row = qn_q8_row_at(bench->packed + token * stride, k);
+    for (size_t i = 0; i < k; i++)
+        out[i] = (double)row.q[i] * row.d[i / 32];
+}
+
+static void reference(struct bench *bench, const struct qn_case *at, size_t k, size_t row_bytes,
+                      size_t stride)
+{
+    const struct qn_format *format = qn_format_get(at->format);
+    for (uint32_t t = 0; t < TOKENS; t++) {
+        activations(bench, at, k, stride, t, bench->have);
+        for (uint32_t r = 0; r < ROWS; r++) {
+            /* a few tokens and rows meet every lane and every remainder; more would only take time */
+            if (t > 8 && r % 5 != t % 5)
+                continue;
+            format->dequantise(bench->w + r * row_bytes, bench->weight, k);
+            double sum = 0, magnitude = 0;
+            for (size_t i = 0; i < k; i++) {
+                double product = bench->weight[i] * bench->have[i];
+                sum += product;
+                magnitude += fabs(product);
+            }
+            bench->want[t][r] = sum;
+            bench->magnitude[t][r] = magnitude;
+        }
+    }
+}
+
+/* Rounding: each of the k / 32 block sums, and the products in it, by a few units in the last place. Formats
+ * with a minimum subtract two large sums; the bound counts both through the largest weight. */
+static double allowed(const struct bench *bench, uint32_t t, uint32_t r, size_t k)
+{
+    double scale = bench->magnitude[t][r];
+    return scale * (1e-6 + (double)k * 1e-9) + (double)k * 1e-36;
+}
+
+static void compare(struct bench *bench, const struct qn_case *at, size_t k, enum qn_fill fill)
+{
+    for (uint32_t t = 0; t < TOKENS; t++) {
+        for (uint32_t r = 0; r < ROWS; r++) {
+            if (t > 8 && r % 5 != t % 5)
+                continue;
+            double got = bench->y[t * ROWS + r], want = bench->want[t][r];
+            double bound = allowed(bench, t, r, k);
+            if (!(fabs(got - want) <= bound))
+                fail_msg("%s, k %zu, fill %d, row %u, token %u: %.9g, expected %.9g within %.3g\n",
+                         at->kernel->name, k, (int)fill, r, t, got, want, bound);
+        }
+    }
+}
+
+/* Fewer rows or tokens give the bits of all of them, and nothing else is written. */
+static void check_bits(struct bench *bench, const struct qn_case *at, size_t k, size_t row_bytes,
+                       const void *x, size_t stride, void *scratch)
+{
+    for (size_t i = 0; i < LEN(some_rows); i++) {
+        for (size_t j = 0; j < LEN(some_tokens); j++) {
+            const uint32_t n_rows = some_rows[i], n_tokens = some_tokens[j];
+            const uint32_t row = (ROWS - n_rows) / 2, token = (TOKENS - n_tokens) / 2;
+            const size_t y_stride = n_rows + 3;
+            if (n_rows > 17 && n_tokens > 9 && n_tokens < 64)
+                continue;
+            for (size_t e = 0; e < LEN(bench->again); e++)
+                bench->again[e] = -7.5f;
+            at->kernel->run(bench->w + row * row_bytes, row_bytes, k, n_rows,
+                            (const char *)x + token * stride, stride, n_tokens < 61 ? n_tokens : 60,
+                            bench->again, y_stride, scratch);
+            for (uint32_t t = 0; t < n_tokens && t < 60; t++) {
+                for (uint32_t r = 0; r < y_stride && t * y_stride + r < LEN(bench->again); r++) {
+                    float got = bench->again[t * y_stride + r];
+                    float want = r < n_rows ? bench->y[(token + t) * ROWS + row + r] : -7.5f;
+                    if (memcmp(&got, &want, sizeof got) != 0)
+                        fail_msg("%s, k %zu, %u rows, %u tokens: row %u of token %u is %.9g, expected the "
+                                 "bits of %.9g\n",
+                                 at->kernel->name, k, n_rows, n_tokens, r, t, (double)got, (double)want);
+                }
+            }
+        }
+    }
+}
+
+static void run_case(const struct qn_kernels *kernels, const struct qn_case *at, struct bench *bench,
+                     size_t k, enum qn_fill fill, bool bits)
+{
+    const size_t row_bytes = qn_format_row_bytes(at->format, k);
+    const uint64_t seed = (uint64_t)at->format * 1000 + k * 10 + fill;
+    size_t stride = at->kernel->pack == QN_PACK_Q8 ? qn_q8_row_bytes(k) : k * sizeof(float);
+    const void *x = at->kernel->pack == QN_PACK_Q8 ? (const void *)bench->packed : (const void *)bench->x;
+    void *scratch = aligned_scratch();
+    qn_fill_weights(at->format, fill, seed, bench->w, ROWS * k);
+    qn_fill_activations(fill, seed + 1, bench->x, TOKENS * k);
+    if (at->kernel->pack == QN_PACK_Q8)
+        for (uint32_t t = 0; t < TOKENS; t++)
+            kernels->pack_q8(bench->x + t * k, k, bench->packed + t * stride);
+    at->kernel->run(bench->w, row_bytes, k, ROWS, x, stride, TOKENS, bench->y, ROWS, scratch);
+    reference(bench, at, k, row_bytes, stride);
+    compare(bench, at, k, fill);
+    if (bits)
+        check_bits(bench, at, k, row_bytes, x, stride, scratch);
+    free(scratch);
+}
+
+static void run_format(const struct qn_kernels *kernels, const struct qn_case *at, void *user)
+{
+    struct bench *bench = user;
+    const size_t block = qn_format_get(at->format)->block_len;
+    static const size_t floats[] = {1, 5, 16, 33, 2051}, blocks[] = {32, 96, 256, 320, 768, 2304};
+    bench->kernels++;
+    for (size_t i = 0; block == 1 && i < LEN(floats); i++)
+        run_case(kernels, at, bench, floats[i], QN_FILL_RANDOM, true);
+    for (size_t i = 0; block > 1 && i < LEN(blocks); i++)
+        if (blocks[i] % block == 0)
+            run_case(kernels, at, bench, blocks[i], QN_FILL_RANDOM, i != 4);
+    for (enum qn_fill fill = QN_FILL_RANDOM + 1; fill < QN_FILL_END; fill++)
+        run_case(kernels, at, bench, block == 1 ? 77 : 256, fill, false);
+}
+
+static void test_matmul(void **state)
+{
+    (void)state;
+    struct bench *bench = calloc(1, sizeof *bench);
+    assert_non_null(bench);
+    qn_cases(run_format, bench);
+    printf("%d kernels\n", bench->kernels);
+    assert_true(bench->kernels >= 50);
+    free(bench);
+}
+
+/* ---------------------------------------------------------------- the table's other functions */
+
+static const uint32_t masks[] = {0,
+                                 QN_ISA_AVX2,
+                                 QN_ISA_AVX2 | QN_ISA_AVX512,
+                                 QN_ISA_AVX2 | QN_ISA_AVX512 | QN_ISA_AVX512_VNNI,
+                                 QN_ISA_NEON,
+                                 QN_ISA_NEON | QN_ISA_DOTPROD,
+                                 QN_ISA_NEON | QN_ISA_DOTPROD | QN_ISA_I8MM};
+
+/* Calls `check` with the table of each set that the machine has. */
+static void each_table(void (*check)(const struct qn_kernels *kernels))
+{
+    for (size_t i = 0; i < LEN(masks); i++) {
+        struct qn_kernels kernels;
+        if ((masks[i] & qn_isa_detect()) != masks[i])
+            continue;
+        qn_kernels_init(&kernels, masks[i]);
+        assert_int_equal(kernels.isa & ~masks[i], 0);
+        check(&kernels);
+    }
+}
+
+static void check_pack(const struct qn_kernels *kernels)
+{
+    enum { K = 480 };
+    static float x[K];
+    _Alignas(64) static uint8_t packed[K * 3];
+    for (enum qn_fill fill = QN_FILL_RANDOM; fill < QN_FILL_END; fill++) {
+        qn_fill_activations(fill, 5 + fill, x, K);
+        kernels->pack_q8(x, K, packed);
+        struct qn_q8_row row = qn_q8_row_at(packed, K);
+        for (size_t b = 0; b < K / 32; b++) {
+            float max = 0;
+            int32_t sum[2] = {0, 0};
+            for (size_t i = b * 32; i < b * 32 + 32; i++) {
+                max = fmaxf(max, fabsf(x[i]));
+                sum[i / 16 % 2] += row.q[i];
+                double error = fabs((double)row.q[i] * row.d[b] - x[i]);
+                assert_true(error <= 0.5001 * row.d[b] + 1e-36);
+                assert_true(row.q[i] >= -127);
+            }
+            assert_true(row.d[b] == max / 127.0f);
+            assert_int_equal(row.sum16[2 * b], sum[0]);
+            assert_int_equal(row.sum16[2 * b + 1], sum[1]);
+            assert_int_equal(row.sum[b], sum[0] + sum[1]);
+        }
+    }
+    /* What is not finite must reach the results. */
+    for (int bad = 0; bad < 2; bad++) {
+        qn_fill_activations(QN_FILL_RANDOM, 9, x, K);
+        x[40] = bad ? INFINITY : NAN;
+        kernels->pack_q8(x, K, packed);
+        assert_false(isfinite(qn_q8_row_at(packed, K).d[1]));
+        assert_true(isfinite(qn_q8_row_at(packed, K).d[0]));
+    }
+}
+
+static void test_pack(void **state)
+{
+    (void)state;
+    each_table(check_pack);
+}
+
+static void check_vectors(const struct qn_kernels *kernels)
+{
+    enum { N = 261 };
+    static float a[N], b[N], y[N + 1], before[N + 1];
+    static uint16_t half[N];
+    qn_fill_activations(QN_FILL_RANDOM, 21, a, N);
+    qn_fill_activations(QN_FILL_RANDOM, 22, b, N);
+    for (size_t i = 0; i < N; i++)
+        half[i] = qn_f32_to_f16(a[i]);
+    for (size_t n = 0; n <= N; n += n < 40 ? 1 : 13) {
+        double dot = 0, dot_half = 0, squares = 0;
+        for (size_t i = 0; i < n; i++) {
+            dot += (double)a[i] * b[i];
+            dot_half += (double)qn_f16_to_f32(half[i]) * b[i];
+            squares += (double)a[i] * a[i];
+        }
+        assert_true(fabs(kernels->dot_f32(a, b, n) - dot) < 1e-4);
+        assert_true(fabs(kernels->dot_f16(half, b, n) - dot_half) < 1e-4);
+        assert_true(fabs(kernels->sum_squares(a, n) - squares) < 1e-4);
+        for (int from_half = 0; from_half < 2; from_half++) {
+            memcpy(y, b, sizeof b);
+            y[n < N ? n : N] = 7;
+            memcpy(before, y, sizeof y);
+            if (from_half)
+                kernels->axpy_f16(0.75f, half, y, n);
+            else
+                kernels->axpy_f32(0.75f, a, y, n);
+            for (size_t i = 0; i < n; i++) {
+                float x = from_half ? qn_f16_to_f32(half[i]) : a[i];
+                assert_true(fabsf(y[i] - (before[i] + 0.75f * x)) < 1e-6f);
+            }
+            assert_memory_equal(y + n, before + n, (N + 1 - n) * sizeof *y);
+        }
+    }
+}
+
+static void test_vectors(void **state)
+{
+    (void)state;
+    each_table(check_vectors);
+}
+
+static double exact_act(uint32_t act, double x)
+{
+    switch (act) {
+    case QUERN_ACT_SILU:
+        return x / (1 + exp(-x));
+    case QUERN_ACT_GELU_TANH:
+        return x / 2 * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+    case QUERN_ACT_GELU_ERF:
+        return x / 2 * (1 + erf(x / sqrt(2)));
+    case QUERN_ACT_GELU_QUICK:
+        return x / (1 + exp(-1.702 * x));
+    case QUERN_ACT_RELU:
+        return x > 0 ? x : 0;
+    case QUERN_ACT_RELU2:
+        return x > 0 ? x * x : 0;
+    default:
+        return x;
+    }
+}
+
+static void check_gate(const struct qn_kernels *kernels)
+{
+    enum { N = 4003 };
+    static float g[N], up[N], y[N];
+    for (size_t i = 0; i < N; i++)
+        g[i] = ((float)i - N / 2) * (i % 7 == 0 ? 0.1f : 0.005f);
+    qn_fill_activations(QN_FILL_RANDOM, 31, up, N);
+    for (uint32_t act = QUERN_ACT_NONE; act <= QUERN_ACT_RELU2; act++) {
+        for (int with_up = 0; with_up < 2; with_up++) {
+            kernels->gate(act, g, with_up ? up : NULL, y, N);
+            for (size_t i = 0; i < N; i++) {
+                double want = exact_act(act, g[i]) * (with_up ? up[i] : 1);
+                if (!(fabs(y[i] - want) <= 1e-6 * fabs(want) + 5e-7))
+                    fail_msg("activation %u of %g: %.9g, expected %.9g\n", act, (double)g[i], (double)y[i],
+                             want);
+            }
+            memcpy(y, g, sizeof g); /* in place */
+            kernels->gate(act, y, with_up ? up : NULL, y, N);
+            assert_true(isfinite(y[0]) && isfinite(y[N - 1]));
+        }
+        float bad = NAN, out = 0;
+        kernels->gate(act, &bad, NULL, &out, 1);
+        assert_true(act == QUERN_ACT_RELU || act == QUERN_ACT_RELU2 || isnan(out));
+    }
+}
+
+static void test_gate(void **state)
+{
+    (void)state;
+    each_table(check_gate);
+}
+
+static void check_dequantise(const struct qn_kernels *kernels)
+{
+    enum { N = 2304 };
+    static uint8_t blocks[N * 4];
+    static float want[N], got[N];
+    for (int number = 0; number < QUERN_FORMAT_END; number++) {
+        const struct qn_format *format = qn_format_get(number);
+        if (!kernels->dequantise[number])
+            continue;
+        for (enum qn_fill fill = QN_FILL_RANDOM; fill < QN_FILL_END; fill++) {
+            qn_fill_weights(number, fill, 3, blocks, N);
+            format->dequantise(blocks, want, N);
+            kernels->dequantise[number](blocks, got, N);
+            if (memcmp(want, got, sizeof want) != 0)
+                fail_msg("%s decodes to other bits (fill %d)\n", format->name, (int)fill);
+        }
+    }
+}
+
+static void test_dequantise(void **state)
+{
+    (void)state;
+    each_table(check_dequantise);
+}
+
+static void test_names(void **state)
+{
+    (void)state;
+    char text[128], small[6];
+    qn_isa_names(0, text, sizeof text);
+    assert_string_equal(text, "");
+    qn_isa_names(qn_isa_detect(), text, sizeof text);
+    printf("this machine: %s\n", *text ? text : "plain C only");
+    qn_isa_names(qn_isa_detect(), small, sizeof small);
+    assert_true(strlen(small) < sizeof small);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_names), cmocka_unit_test(test_pack),       cmocka_unit_test(test_vectors),
+        cmocka_unit_test(test_gate),  cmocka_unit_test(test_dequantise), cmocka_unit_test(test_matmul),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
