@@ -8,8 +8,9 @@ const struct quern_driver *quern_cpu_driver_get(uint32_t abi);
 const struct quern_driver *quern_null_driver_get(uint32_t abi);
 static const quern_driver_get_fn builtin[] = {quern_cpu_driver_get, quern_null_driver_get};
 
-/* Smallest table of the first version: up to and with `wait`. */
-static const size_t DRIVER_MIN_SIZE = offsetof(struct quern_driver, times);
+/* The table of the first version: up to and with `times`. */
+static const size_t DRIVER_MIN_SIZE =
+    offsetof(struct quern_driver, times) + sizeof(((struct quern_driver *)0)->times);
 
 static bool usable(const struct quern_callbacks *cb, const struct quern_driver *driver)
 {
@@ -17,8 +18,10 @@ static bool usable(const struct quern_callbacks *cb, const struct quern_driver *
         return false;
     if (driver->abi == QUERN_DRIVER_ABI && driver->struct_size >= DRIVER_MIN_SIZE)
         return true;
-    qn_log(cb, QUERN_LOG_WARNING, "driver %s has ABI version %u, this is version %d: left out", driver->name,
-           driver->abi, QUERN_DRIVER_ABI);
+    qn_log(cb, QUERN_LOG_WARNING,
+           "driver %s has ABI version %u and a table of %u bytes, expected version %d and at least %zu: left "
+           "out",
+           driver->name, driver->abi, driver->struct_size, QUERN_DRIVER_ABI, DRIVER_MIN_SIZE);
     return false;
 }
 
@@ -33,7 +36,7 @@ static bool driver_at(const struct quern_callbacks *cb, const struct qn_drivers 
         i < drivers->n_extra ? drivers->extra[i] : builtin[i - drivers->n_extra](QUERN_DRIVER_ABI);
     *out = usable(cb, driver) ? driver : NULL;
     for (size_t j = 0; *out && i >= drivers->n_extra && j < drivers->n_extra; j++)
-        if (strcmp(drivers->extra[j]->name, driver->name) == 0)
+        if (drivers->extra[j] && strcmp(drivers->extra[j]->name, driver->name) == 0)
             *out = NULL;
     return true;
 }
@@ -165,6 +168,19 @@ static enum quern_status no_such_device(const struct quern_callbacks *cb, const 
                    have);
 }
 
+/* What the planner computes with must be usable. */
+static enum quern_status check_caps(const struct qn_device *device, struct quern_error *err)
+{
+    const struct quern_caps *caps = &device->caps;
+    if (caps->n_heaps < 1 || caps->n_heaps > QUERN_MAX_HEAPS)
+        return qn_fail(err, QUERN_ERR_DEVICE, "device %s: it has %u heaps, expected 1 to %d", device->id,
+                       caps->n_heaps, QUERN_MAX_HEAPS);
+    if (caps->offset_align == 0 || (caps->offset_align & (caps->offset_align - 1)))
+        return qn_fail(err, QUERN_ERR_DEVICE, "device %s: its alignment is %u, expected a power of two",
+                       device->id, caps->offset_align);
+    return QUERN_OK;
+}
+
 enum quern_status qn_device_open(const struct quern_callbacks *cb, const struct qn_drivers *drivers,
                                  const char *id, size_t len, const struct quern_setting *settings,
                                  uint32_t n_settings, struct qn_device *device, struct quern_error *err)
@@ -205,7 +221,10 @@ enum quern_status qn_device_open(const struct quern_callbacks *cb, const struct 
     }
     device->caps.struct_size = sizeof device->caps;
     driver->caps(device->handle, &device->caps);
-    return QUERN_OK;
+    status = check_caps(device, err);
+    if (status)
+        qn_device_close(device);
+    return status;
 }
 
 void qn_device_close(struct qn_device *device)
