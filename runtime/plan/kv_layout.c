@@ -57,15 +57,10 @@ static enum quern_status check_format(enum quern_format format, const char *what
 }
 
 static enum quern_status add_layer(struct qn_kv_layout *layout, const struct quern_graph *graph, uint32_t l,
-                                   uint32_t owner, const struct quern_caps *caps, enum quern_format k_format,
-                                   enum quern_format v_format, struct quern_error *err)
+                                   uint32_t owner, enum quern_format k_format, enum quern_format v_format,
+                                   struct quern_error *err)
 {
     const struct quern_kv_layer *kv = quern_graph_kv(graph, l);
-    enum quern_status status = check_format(k_format, "keys", kv->head_dim_k, caps, err);
-    if (!status)
-        status = check_format(v_format, "values", kv->head_dim_v, caps, err);
-    if (status)
-        return status;
     uint32_t group = group_of(layout, kv->window);
     if (group == QUERN_MAX_KV_GROUPS)
         return qn_fail(err, QUERN_ERR_UNSUPPORTED, "layers have more than %d different attention windows",
@@ -95,13 +90,18 @@ enum quern_status qn_kv_layout_make(const struct quern_callbacks *cb, const stru
     for (uint32_t n = 0; n < graph->n_nodes && !status; n++) {
         const struct quern_node *node = quern_graph_node(graph, n);
         if (node->op == QUERN_OP_ATTENTION)
-            status = add_layer(layout, graph, node->attr.attention.kv_layer, place[n],
-                               &devices[place[n]].caps, k_format, v_format, err);
+            status =
+                add_layer(layout, graph, node->attr.attention.kv_layer, place[n], k_format, v_format, err);
     }
     for (uint32_t n = 0; n < graph->n_nodes && !status; n++) {
         uint32_t l = kv_layer_of(quern_graph_node(graph, n));
-        if (l != QUERN_NONE)
-            layout->home[layout->layer[l].home].access |= 1u << place[n];
+        if (l == QUERN_NONE)
+            continue;
+        const struct quern_caps *caps = &devices[place[n]].caps; /* of whoever stores, too */
+        status = check_format(k_format, "keys", quern_graph_kv(graph, l)->head_dim_k, caps, err);
+        if (!status)
+            status = check_format(v_format, "values", quern_graph_kv(graph, l)->head_dim_v, caps, err);
+        layout->home[layout->layer[l].home].access |= 1u << place[n];
     }
     /* a page takes the same number of pools in each home of its group: the widest page sets it */
     for (uint32_t g = 0; g < layout->n_groups; g++) {

@@ -188,13 +188,16 @@ enum quern_status qn_plan_create(const struct quern_callbacks *cb, struct qn_pla
 
 /* ---- preparing ---- */
 
-/* Binds activations to the device's arena, and weights to where the device has them. */
+/* Binds activations to the device's arena, and weights to where the device has them. A device without weights
+ * has no part in the plan. */
 static enum quern_status bind_device(struct qn_plan *plan, uint32_t d, struct quern_error *err)
 {
     const struct quern_graph *g = &plan->graph->view;
     struct qn_plan_device *device = &plan->devices[d];
     if (plan->arena_bytes[d] > device->arena_bytes)
         return qn_fail(err, QUERN_ERR_PARAM, "the arena is smaller than the plan");
+    if (!device->weights)
+        return QUERN_OK;
     for (uint32_t v = 0; v < g->n_values; v++) {
         struct quern_binding *binding = &plan->bindings[d][v];
         const struct quern_value *value = &plan->graph->values[v];
