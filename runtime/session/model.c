@@ -8,39 +8,65 @@
 
 /* ---- weights ---- */
 
-/* Makes the bytes of all parts of the file reachable by a device: imported where it can, else copied. */
+/* One part of the file on a device: imported where it can, else copied. On failure *part is NULL. */
+static enum quern_status load_part(const struct qn_device *device, const struct qn_view *view,
+                                   struct quern_buffer **part, struct quern_error *err)
+{
+    const struct quern_driver *driver = device->driver;
+    bool import = driver->buffer_import && (device->caps.heap[0].flags & QUERN_HEAP_IMPORT);
+    struct quern_error detail = {0};
+    int32_t status = import ? driver->buffer_import(device->handle, (void *)(uintptr_t)view->data, view->size,
+                                                    part, &detail)
+                            : driver->buffer_create(device->handle, 0, view->size, part, &detail);
+    if (status) {
+        *part = NULL;
+        return qn_fail(err, status, "device %s: %s", device->id, detail.text);
+    }
+    if (import)
+        return QUERN_OK;
+    void *memory = driver->buffer_map(device->handle, *part);
+    if (!memory) {
+        driver->buffer_destroy(device->handle, *part);
+        *part = NULL;
+        return qn_fail(err, QUERN_ERR_DEVICE, "device %s: its memory cannot be reached by the host",
+                       device->id);
+    }
+    memcpy(memory, view->data, view->size);
+    return QUERN_OK;
+}
+
+static void unload_weights(struct quern_model *model, uint32_t d)
+{
+    struct qn_device *device = &model->devices[d];
+    for (uint32_t p = 0; model->parts[d] && p < qn_gguf_n_parts(model->file.gguf); p++)
+        if (model->parts[d][p])
+            device->driver->buffer_destroy(device->handle, model->parts[d][p]);
+    qn_free(&model->cb, model->parts[d]);
+    qn_free(&model->cb, (void *)(uintptr_t)model->plan_devices[d].weights);
+    model->parts[d] = NULL;
+    model->plan_devices[d].weights = NULL;
+}
+
+/* Makes the bytes of all parts of the file reachable by a device, or leaves it without any. */
 static enum quern_status load_weights(struct quern_model *model, uint32_t d, struct quern_error *err)
 {
     const struct quern_callbacks *cb = &model->cb;
-    struct qn_device *device = &model->devices[d];
-    const struct quern_driver *driver = device->driver;
     const struct qn_gguf *gguf = model->file.gguf;
     uint32_t n_parts = qn_gguf_n_parts(gguf);
     size_t n_tensors = qn_gguf_n_tensors(gguf);
     struct quern_binding *weights = qn_zalloc(cb, n_tensors ? n_tensors : 1, sizeof *weights);
     model->plan_devices[d].weights = weights;
     model->parts[d] = qn_zalloc(cb, n_parts, sizeof *model->parts[d]);
-    if (!weights || !model->parts[d])
-        return qn_fail_memory(err, "the list of weights");
-    for (uint32_t p = 0; p < n_parts; p++) {
-        const struct qn_view *view = qn_gguf_part(gguf, p);
-        struct quern_error detail = {0};
-        int32_t status;
-        if (driver->buffer_import && (device->caps.heap[0].flags & QUERN_HEAP_IMPORT)) {
-            status = driver->buffer_import(device->handle, (void *)(uintptr_t)view->data, view->size,
-                                           &model->parts[d][p], &detail);
-        } else {
-            status = driver->buffer_create(device->handle, 0, view->size, &model->parts[d][p], &detail);
-            void *memory = status ? NULL : driver->buffer_map(device->handle, model->parts[d][p]);
-            if (!status && !memory)
-                return qn_fail(err, QUERN_ERR_DEVICE, "device %s: its memory cannot be reached by the host",
-                               device->id);
-            if (!status)
-                memcpy(memory, view->data, view->size);
-        }
-        if (status)
-            return qn_fail(err, status, "device %s: %s", device->id, detail.text);
-        qn_progress(cb, "load", p + 1, n_parts);
+    enum quern_status status =
+        weights && model->parts[d] ? QUERN_OK : qn_fail_memory(err, "the list of weights");
+    for (uint32_t p = 0; p < n_parts && !status; p++) {
+        status = load_part(&model->devices[d], qn_gguf_part(gguf, p), &model->parts[d][p], err);
+        if (!status)
+            qn_progress(cb, "load", p + 1, n_parts);
+    }
+    if (status) {
+        unload_weights(model, d);
+        return status;
     }
     for (size_t t = 0; t < n_tensors; t++) {
         const struct qn_gguf_tensor *tensor = qn_gguf_tensor_at(gguf, t);
@@ -184,21 +210,30 @@ enum quern_status qn_model_plan(struct quern_model *model, struct qn_variant *va
     return status;
 }
 
-static enum quern_status replace_place(struct quern_model *model, const uint8_t *place,
-                                       struct quern_error *err)
+void qn_model_set_place(struct quern_model *model, const uint8_t *place)
 {
     retire_variants(model);
     model->generation++;
-    if (!place)
-        return qn_place(&model->cb, &model->graph.view, model->plan_devices, model->n_devices, model->place,
-                        err);
     memcpy(model->place, place, model->graph.view.n_nodes);
-    return QUERN_OK;
 }
 
-enum quern_status qn_model_set_place(struct quern_model *model, const uint8_t *place, struct quern_error *err)
+/* Places the nodes on the devices other than `without` (QUERN_NONE: on all). On failure nothing has changed.
+ */
+static enum quern_status place_nodes(struct quern_model *model, uint32_t without, struct quern_error *err)
 {
-    return replace_place(model, place, err);
+    struct qn_plan_device devices[QN_MAX_DEVICES];
+    memcpy(devices, model->plan_devices, sizeof devices);
+    if (without != QUERN_NONE)
+        devices[without].handle = NULL;
+    uint8_t *place = qn_zalloc(&model->cb, model->graph.view.n_nodes, 1);
+    if (!place)
+        return qn_fail_memory(err, "placement");
+    enum quern_status status =
+        qn_place(&model->cb, &model->graph.view, devices, model->n_devices, place, err);
+    if (!status)
+        qn_model_set_place(model, place);
+    qn_free(&model->cb, place);
+    return status;
 }
 
 bool qn_model_drop_device(struct quern_model *model, uint32_t device, enum quern_status status,
@@ -209,15 +244,15 @@ bool qn_model_drop_device(struct quern_model *model, uint32_t device, enum quern
         others |= d != device && model->plan_devices[d].handle;
     if (!others)
         return false;
-    qn_log(&model->cb, QUERN_LOG_WARNING, "device %s is dropped (%s): %s", model->devices[device].id,
-           quern_status_name(status), reason);
-    retire_variants(model); /* while the handle is still known */
-    model->plan_devices[device].handle = NULL;
     struct quern_error err = {0};
-    if (replace_place(model, NULL, &err)) {
-        qn_log(&model->cb, QUERN_LOG_ERROR, "no plan without it: %s", err.text);
+    if (place_nodes(model, device, &err)) {
+        qn_log(&model->cb, QUERN_LOG_ERROR, "device %s failed (%s: %s), and there is no plan without it: %s",
+               model->devices[device].id, quern_status_name(status), reason, err.text);
         return false;
     }
+    qn_log(&model->cb, QUERN_LOG_WARNING, "device %s is dropped (%s): %s", model->devices[device].id,
+           quern_status_name(status), reason);
+    model->plan_devices[device].handle = NULL; /* after its plans were released */
     return true;
 }
 
@@ -273,11 +308,7 @@ static void close_devices(struct quern_model *model)
         struct qn_plan_device *plan = &model->plan_devices[d];
         if (plan->arena)
             device->driver->buffer_destroy(device->handle, plan->arena);
-        for (uint32_t p = 0; model->parts[d] && p < qn_gguf_n_parts(model->file.gguf); p++)
-            if (model->parts[d][p])
-                device->driver->buffer_destroy(device->handle, model->parts[d][p]);
-        qn_free(&model->cb, model->parts[d]);
-        qn_free(&model->cb, (void *)(uintptr_t)plan->weights);
+        unload_weights(model, d);
         qn_device_close(device);
     }
 }
@@ -310,7 +341,7 @@ static enum quern_status build(struct quern_model *model, const struct quern_mod
         return qn_fail_memory(err, "placement");
     status = open_devices(model, params, err);
     if (!status)
-        status = replace_place(model, NULL, err);
+        status = place_nodes(model, QUERN_NONE, err);
     return status;
 }
 
@@ -339,10 +370,12 @@ enum quern_status quern_model_open(struct quern_model **out, struct quern_source
     qn_file_init(&model->file, &cb, gguf);
     status = build(model, params, err);
     if (!status) { /* so that a model that opens has its weights where they are needed */
-        uint32_t d = model->place[0];
-        status = equip_device(model, d, 0, err);
-        if (status && qn_model_drop_device(model, d, status, err ? err->text : ""))
-            status = QUERN_OK;
+        struct quern_error detail = {0};
+        do
+            status = equip_device(model, model->place[0], 0, &detail);
+        while (status && qn_model_drop_device(model, model->place[0], status, detail.text));
+        if (status)
+            qn_fail(err, status, "%s", detail.text);
     }
     if (status)
         quern_model_destroy(&model);
@@ -399,20 +432,32 @@ const struct quern_vocab *quern_model_vocab(const struct quern_model *model)
     return &model->vocab;
 }
 
+/* The index-th device in use, n_devices out of range; *count is how many there are. Any thread may ask while
+ * another one drops a device. */
+static uint32_t find_device(const struct quern_model *model, uint32_t index, uint32_t *count)
+{
+    struct qn_mutex *lock = (struct qn_mutex *)(uintptr_t)&model->lock;
+    uint32_t found = model->n_devices;
+    *count = 0;
+    qn_mutex_lock(lock);
+    for (uint32_t d = 0; d < model->n_devices; d++)
+        if (model->plan_devices[d].handle && (*count)++ == index)
+            found = d;
+    qn_mutex_unlock(lock);
+    return found;
+}
+
 uint32_t quern_model_device_count(const struct quern_model *model)
 {
-    uint32_t n = 0;
-    for (uint32_t d = 0; d < model->n_devices; d++)
-        n += model->plan_devices[d].handle != NULL;
-    return n;
+    uint32_t count;
+    find_device(model, 0, &count);
+    return count;
 }
 
 const struct quern_device_desc *quern_model_device(const struct quern_model *model, uint32_t index)
 {
-    for (uint32_t d = 0; d < model->n_devices; d++)
-        if (model->plan_devices[d].handle && index-- == 0)
-            return &model->devices[d].desc;
-    return NULL;
+    uint32_t count, d = find_device(model, index, &count);
+    return d < model->n_devices ? &model->devices[d].desc : NULL;
 }
 
 size_t quern_architecture_count(void)

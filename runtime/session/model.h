@@ -53,8 +53,7 @@ enum quern_status qn_model_plan(struct quern_model *model, struct qn_variant *va
  * The reason is logged. */
 bool qn_model_drop_device(struct quern_model *model, uint32_t device, enum quern_status status,
                           const char *reason);
-/* Replaces the placement (tests of split graphs). */
-enum quern_status qn_model_set_place(struct quern_model *model, const uint8_t *place,
-                                     struct quern_error *err);
+/* Replaces the placement: place[node], of devices that are in use and can run the node. */
+void qn_model_set_place(struct quern_model *model, const uint8_t *place);
 
 #endif

@@ -50,13 +50,13 @@ static enum quern_status grow_logits(struct quern_session *s, size_t n, struct q
 {
     if (n <= s->cap_logits)
         return QUERN_OK;
-    qn_free(&s->cb, s->logits);
-    s->cap_logits = 0;
-    s->logits = n > SIZE_MAX / s->model->facts.n_vocab
-                    ? NULL
-                    : qn_alloc(&s->cb, n * s->model->facts.n_vocab, sizeof *s->logits);
-    if (!s->logits)
+    float *logits = n > SIZE_MAX / s->model->facts.n_vocab
+                        ? NULL
+                        : qn_alloc(&s->cb, n * s->model->facts.n_vocab, sizeof *logits);
+    if (!logits)
         return qn_fail_memory(err, "logits");
+    qn_free(&s->cb, s->logits);
+    s->logits = logits;
     s->cap_logits = n;
     return QUERN_OK;
 }
@@ -245,25 +245,48 @@ static enum quern_status run_chunk(struct quern_session *s, const struct feed *f
 
 /* ---- a full context ---- */
 
-/* Forgets the older half of what follows the first n_keep tokens, so that `need` more fit. */
-static enum quern_status shift(struct quern_session *s, uint32_t seq_index, size_t need,
-                               struct quern_error *err)
+static uint32_t kept_by_shift(const struct quern_session *s, const struct qn_sequence *seq)
 {
-    struct qn_sequence *seq = &s->seqs[seq_index];
-    uint32_t keep = s->n_keep < seq->len ? s->n_keep : seq->len;
-    if (need > s->n_ctx - keep)
+    return s->n_keep < seq->len ? s->n_keep : seq->len;
+}
+
+/* Whether a sequence has room for its pending tokens, or will have after a shift. */
+static enum quern_status check_room(const struct quern_session *s, const struct qn_sequence *seq,
+                                    struct quern_error *err)
+{
+    if (seq->len + (size_t)seq->pending <= s->n_ctx)
+        return QUERN_OK;
+    if (s->overflow == QUERN_OVERFLOW_ERROR)
         return qn_fail(err, QUERN_ERR_CONTEXT,
-                       "%zu tokens do not fit into a context of %u of which %u are kept", need, s->n_ctx,
-                       keep);
+                       "the context is full: %u tokens are in it, %u more do not fit into %u", seq->len,
+                       seq->pending, s->n_ctx);
+    uint32_t keep = kept_by_shift(s, seq);
+    if (seq->pending > s->n_ctx - keep)
+        return qn_fail(err, QUERN_ERR_CONTEXT,
+                       "%u tokens do not fit into a context of %u of which %u are kept", seq->pending,
+                       s->n_ctx, keep);
+    return QUERN_OK;
+}
+
+/* Forgets the older half of what follows the first n_keep tokens, or as much as the pending ones need. */
+static void shift(struct quern_session *s, struct qn_sequence *seq)
+{
+    uint32_t keep = kept_by_shift(s, seq);
     uint32_t drop = (seq->len - keep) / 2;
-    uint32_t least = (uint32_t)(seq->len + need - s->n_ctx);
+    uint32_t least = (uint32_t)(seq->len + (size_t)seq->pending - s->n_ctx);
     if (drop < least)
         drop = least;
     memmove(seq->tokens + keep, seq->tokens + keep + drop, (seq->len - keep - drop) * sizeof *seq->tokens);
     seq->len -= drop;
     seq->kv_len = 0; /* positions changed; evaluated again when used */
     qn_sequence_cut(s, seq, 0);
-    return QUERN_OK;
+}
+
+static enum quern_status check_token(const struct quern_session *s, int32_t token, struct quern_error *err)
+{
+    if (token >= 0 && (uint32_t)token < s->model->facts.n_vocab)
+        return QUERN_OK;
+    return qn_fail(err, QUERN_ERR_PARAM, "token %d, expected 0 to %u", token, s->model->facts.n_vocab - 1);
 }
 
 /* Checks tokens and room before anything is touched. */
@@ -277,25 +300,23 @@ static enum quern_status check_feed(struct quern_session *s, const struct feed *
         struct quern_item item = item_at(feed, i);
         if (item.seq >= s->n_seqs)
             return qn_fail(err, QUERN_ERR_PARAM, "sequence %u, expected below %u", item.seq, s->n_seqs);
-        if (item.token < 0 || (uint32_t)item.token >= s->model->facts.n_vocab)
-            return qn_fail(err, QUERN_ERR_PARAM, "token %d, expected 0 to %u", item.token,
-                           s->model->facts.n_vocab - 1);
+        enum quern_status status = check_token(s, item.token, err);
+        if (status)
+            return status;
         s->seqs[item.seq].pending++;
         *n_rows += item.logits;
     }
-    for (uint32_t i = 0; i < s->n_seqs; i++) {
-        struct qn_sequence *seq = &s->seqs[i];
-        if (seq->len + (size_t)seq->pending <= s->n_ctx)
-            continue;
-        if (s->overflow == QUERN_OVERFLOW_ERROR)
-            return qn_fail(err, QUERN_ERR_CONTEXT,
-                           "the context is full: %u tokens are in it, %u more do not fit into %u", seq->len,
-                           seq->pending, s->n_ctx);
-        enum quern_status status = shift(s, i, seq->pending, err);
-        if (status)
-            return status;
-    }
-    return QUERN_OK;
+    enum quern_status status = QUERN_OK;
+    for (uint32_t i = 0; i < s->n_seqs && !status; i++)
+        status = check_room(s, &s->seqs[i], err);
+    return status;
+}
+
+static void shift_full(struct quern_session *s)
+{
+    for (uint32_t i = 0; i < s->n_seqs; i++)
+        if (s->seqs[i].len + (size_t)s->seqs[i].pending > s->n_ctx)
+            shift(s, &s->seqs[i]);
 }
 
 /* Back to n tokens. What a sliding window has lost by then is evaluated again when used. */
@@ -322,6 +343,7 @@ static enum quern_status eval(struct quern_session *s, const struct feed *feed, 
         status = grow_logits(s, n_rows, err);
     if (status)
         return status;
+    shift_full(s);
     s->n_logits = 0;
     size_t done = 0;
     while (done < feed->n && !status) {
@@ -411,6 +433,11 @@ enum quern_status quern_session_prompt(struct quern_session *s, uint32_t seq_ind
     enum quern_status status = check_seq(s, seq_index, err);
     if (!status && n == 0)
         status = qn_fail(err, QUERN_ERR_PARAM, "a prompt of no tokens");
+    if (!status && n > s->n_ctx)
+        status = qn_fail(err, QUERN_ERR_CONTEXT, "a prompt of %zu tokens does not fit into a context of %u",
+                         n, s->n_ctx);
+    for (size_t i = 0; i < n && !status; i++)
+        status = check_token(s, tokens[i], err);
     if (status)
         return status;
     struct qn_sequence *seq = &s->seqs[seq_index];

@@ -164,15 +164,17 @@ static uint32_t first_bad_row(const float *rows, uint32_t n, uint32_t width)
     return n;
 }
 
-static enum quern_status keep_logits(struct quern_session *s, const struct qn_plan *plan,
+static enum quern_status keep_logits(struct quern_session *s, const struct qn_plan *plan, uint32_t *failed,
                                      struct quern_error *err)
 {
     uint32_t n = s->step->n_outputs, width = s->model->facts.n_vocab;
     if (n == 0)
         return QUERN_OK;
     const float *rows = qn_plan_output(plan);
-    if (!rows)
+    if (!rows) {
+        *failed = plan->output_device;
         return qn_fail(err, QUERN_ERR_DEVICE, "the logits cannot be read by the host");
+    }
     uint32_t bad = first_bad_row(rows, n, width);
     if (bad < n) {
         uint32_t token = quern_step_u32(s->step, s->step->output)[bad];
@@ -238,9 +240,8 @@ static void collect_spans(struct quern_session *s, const struct qn_plan *plan)
         const struct qn_plan_device *device = &plan->devices[segment->device];
         if (!device->driver->times)
             continue;
-        uint32_t n =
-            device->driver->times(device->handle, segment->prepared, s->times, plan->graph->view.n_nodes);
-        for (uint32_t j = 0; j < n; j++)
+        uint32_t n = device->driver->times(device->handle, segment->prepared, s->times, segment->n);
+        for (uint32_t j = 0; j < n && j < segment->n; j++)
             add_span(s, plan, segment->device, &s->times[j]);
     }
     s->trace->n_steps++;
@@ -269,7 +270,7 @@ enum quern_status qn_step_run(struct quern_session *s, uint32_t *failed, struct 
     }
     if (s->trace)
         collect_spans(s, plan);
-    status = keep_logits(s, plan, err);
+    status = keep_logits(s, plan, failed, err);
     if (status)
         return status;
     for (uint32_t row = 0; row < step->n_seqs; row++) {
