@@ -91,6 +91,11 @@ struct qn_eval *qn_eval_create(const struct qn_gguf *gguf, const struct qn_graph
     return e;
 }
 
+const float *qn_eval_value(const struct qn_eval *e, uint32_t value)
+{
+    return data(e, value);
+}
+
 void qn_eval_reset(struct qn_eval *e)
 {
     e->n_past = 0;

@@ -15,6 +15,9 @@ void qn_eval_destroy(struct qn_eval *eval);
 /* Evaluates n tokens after those of earlier calls. Returns the graph's output, a row for each of them, valid
  * until the next call; NULL when there is no room for them or a token is outside of the table. */
 const float *qn_eval_run(struct qn_eval *eval, const int32_t *tokens, uint32_t n);
+/* Elements of a value of the graph in the last step, laid out as quern/driver.h says (expert ids as floats).
+ */
+const float *qn_eval_value(const struct qn_eval *eval, uint32_t value);
 /* Forgets all tokens. */
 void qn_eval_reset(struct qn_eval *eval);
 
