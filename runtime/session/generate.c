@@ -18,8 +18,7 @@ struct generation {
 
 /* ---- text ---- */
 
-/* Passes the first n held bytes on, for a token also when there are none. False when the caller wants to stop.
- */
+/* Passes the first n held bytes on, for a token also when there are none. False: the caller wants to stop. */
 static bool pass_on(struct generation *g, size_t n, int32_t token)
 {
     bool more = true;

@@ -21,6 +21,7 @@ struct run_options {
 /* A generation as it goes on. */
 struct run {
     const struct run_options *options;
+    struct quern_logit_bias *bias;
     struct quern_sampler *sampler;
     struct buffer text;
     cJSON *tokens; /* with --json */
@@ -52,17 +53,19 @@ static int read_prompt(const struct run_options *o, struct buffer *prompt)
 }
 
 /* "15043+1", "15043-0.5", "15043-inf" */
-static int parse_bias(const struct run_options *o, struct quern_logit_bias *bias)
+static int parse_biases(struct run *run)
 {
-    for (size_t i = 0; i < o->bias.n; i++) {
-        const char *text = o->bias.items[i];
+    const struct arg_list *list = &run->options->bias;
+    run->bias = need_memory(NULL, list->n + 1, sizeof *run->bias);
+    for (size_t i = 0; i < list->n; i++) {
+        const char *text = list->items[i];
         char *sign, *end;
         long token = strtol(text, &sign, 10);
         double value = strtod(sign, &end);
         if (sign == text || token < 0 || token > INT32_MAX || (*sign != '+' && *sign != '-') || *end ||
             isnan(value) || value == INFINITY)
             return verb_usage(&verb_run, "--logit-bias: expected ID+BIAS or ID-BIAS, not \"%s\"", text);
-        bias[i] = (struct quern_logit_bias){.token = (int32_t)token, .bias = (float)value};
+        run->bias[i] = (struct quern_logit_bias){.token = (int32_t)token, .bias = (float)value};
     }
     return EXIT_DONE;
 }
@@ -70,24 +73,20 @@ static int parse_bias(const struct run_options *o, struct quern_logit_bias *bias
 static int make_sampler(struct run *run, const struct loaded *loaded)
 {
     const struct run_options *o = run->options;
-    struct quern_logit_bias *bias = need_memory(NULL, o->bias.n + 1, sizeof *bias);
-    int code = parse_bias(o, bias);
     struct quern_error err = {0};
     uint32_t last_n = o->last_n < 0 ? quern_session_n_ctx(loaded->session) : (uint32_t)o->last_n;
-    if (code == EXIT_DONE &&
-        quern_sampler_create(
-            &run->sampler, quern_vocab_size(loaded->vocab),
-            quern_sampler_params(.seed = run->seed, .temperature = (float)o->temperature,
-                                 .top_k = o->top_k < 0 ? 0 : (uint32_t)o->top_k, .top_p = (float)o->top_p,
-                                 .min_p = (float)o->min_p, .repeat_penalty = (float)o->repeat,
-                                 .presence_penalty = (float)o->presence,
-                                 .frequency_penalty = (float)o->frequency, .penalty_last_n = last_n,
-                                 .bias = bias, .n_bias = o->bias.n, .n_probs = (uint32_t)o->n_probs),
-            NULL, &err) != QUERN_OK)
-        code = err.status == QUERN_ERR_PARAM ? verb_usage(&verb_run, "%s", err.text)
-                                             : fault(o->model.model, &err);
-    free(bias);
-    return code;
+    enum quern_status status = quern_sampler_create(
+        &run->sampler, quern_vocab_size(loaded->vocab),
+        quern_sampler_params(.seed = run->seed, .temperature = (float)o->temperature,
+                             .top_k = o->top_k < 0 ? 0 : (uint32_t)o->top_k, .top_p = (float)o->top_p,
+                             .min_p = (float)o->min_p, .repeat_penalty = (float)o->repeat,
+                             .presence_penalty = (float)o->presence, .frequency_penalty = (float)o->frequency,
+                             .penalty_last_n = last_n, .bias = run->bias, .n_bias = o->bias.n,
+                             .n_probs = (uint32_t)o->n_probs),
+        NULL, &err);
+    if (status == QUERN_ERR_PARAM)
+        return verb_usage(&verb_run, "%s", err.text);
+    return status == QUERN_OK ? EXIT_DONE : fault(o->model.model, &err);
 }
 
 /* ---- output ---- */
@@ -272,7 +271,9 @@ static int run_run(const void *options, const struct arg_list *rest)
     struct buffer prompt = {0};
     struct loaded loaded = {0};
     struct id_list ids = {0};
-    int code = read_prompt(o, &prompt);
+    int code = parse_biases(&run);
+    if (code == EXIT_DONE)
+        code = read_prompt(o, &prompt);
     if (code == EXIT_DONE)
         code = prepare(&run, &loaded, &prompt, &ids);
     if (code == EXIT_DONE) {
@@ -286,6 +287,7 @@ static int run_run(const void *options, const struct arg_list *rest)
     ids_finish(&ids);
     buffer_finish(&prompt);
     buffer_finish(&run.text);
+    free(run.bias);
     quern_sampler_destroy(&run.sampler);
     close_model(&loaded);
     return code;

@@ -41,17 +41,24 @@ static void put_choices(FILE *out, const char *words)
 
 /* ---- bash ---- */
 
+struct pattern {
+    FILE *out;
+    size_t n;
+};
+
 static void put_pattern(void *user, const char *name, size_t length)
 {
-    fprintf(user, "|%.*s", (int)length, name);
+    struct pattern *p = user;
+    fprintf(p->out, "%s%.*s", p->n++ > 0 ? "|" : "", (int)length, name);
 }
 
 static void bash_case(FILE *out, const struct verb *verb, const struct arg_option *option)
 {
     if (option->kind == ARG_FLAG)
         return;
-    fputs("                __never", out);
-    arg_each_name(option, put_pattern, out);
+    struct pattern pattern = {.out = out};
+    fputs("                ", out);
+    arg_each_name(option, put_pattern, &pattern);
     fputs(") ", out);
     if (option->kind == ARG_CHOICE) {
         fputs("COMPREPLY=($(compgen -W '", out);
