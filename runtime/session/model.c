@@ -349,8 +349,9 @@ enum quern_status quern_model_open(struct quern_model **out, struct quern_source
                                    const struct quern_model_params *params, struct quern_error *err)
 {
     *out = NULL;
+    const struct quern_model_params defaults = *quern_model_params();
     if (!params)
-        params = quern_model_params();
+        params = &defaults;
     struct quern_callbacks cb = qn_callbacks_resolve(params->callbacks);
     qn_progress(&cb, "load", 0, 1);
     struct qn_gguf *gguf = NULL;

@@ -88,8 +88,9 @@ enum quern_status quern_session_create(struct quern_session **out, struct quern_
                                        const struct quern_session_params *params, struct quern_error *err)
 {
     *out = NULL;
+    const struct quern_session_params defaults = *quern_session_params();
     if (!params)
-        params = quern_session_params();
+        params = &defaults;
     enum quern_status status = check_params(model, params, err);
     if (status)
         return status;

@@ -209,8 +209,9 @@ enum quern_status quern_sampler_create(struct quern_sampler **sampler, uint32_t 
                                        const struct quern_callbacks *callbacks, struct quern_error *err)
 {
     *sampler = NULL;
+    const struct quern_sampler_params defaults = *quern_sampler_params();
     if (!params)
-        params = quern_sampler_params();
+        params = &defaults;
     enum quern_status status = check_params(params, n_vocab, err);
     if (status != QUERN_OK)
         return status;
