@@ -63,21 +63,20 @@ static void *pcre_data(const struct quern_callbacks *cb)
     return data;
 }
 
+/* Names the rule and lists the first name of each that there is. */
 static enum quern_status fail_unknown(struct quern_error *err, const char *name, size_t len)
 {
-    char list[400];
-    size_t n = 0;
-    for (size_t i = 0; i < QN_LEN(names); i++) {
-        int k = snprintf(list + n, sizeof list - n, "%s%s", i ? " " : "", names[i].name);
-        if (k < 0 || (size_t)k >= sizeof list - n - 4) {
-            snprintf(list + n, sizeof list - n, " ...");
-            break;
-        }
-        n += (size_t)k;
-    }
+    char shown[41], list[400];
+    size_t n = 0, n_shown = len < sizeof shown - 1 ? len : sizeof shown - 1;
+    for (size_t i = 0; i < n_shown; i++)
+        shown[i] = name[i] >= ' ' && name[i] <= '~' ? name[i] : '?';
+    shown[n_shown] = '\0';
+    for (size_t i = 0; i < QN_LEN(names) && n < sizeof list; i++)
+        if (i == 0 || names[i].stages != names[i - 1].stages)
+            n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", names[i].name);
     return qn_fail(err, QUERN_ERR_UNSUPPORTED,
-                   "tokenizer.ggml.pre: unknown splitting rule '%.*s'; override it with one of: %s",
-                   (int)(len < 40 ? len : 40), name, list);
+                   "tokenizer.ggml.pre: unknown splitting rule '%s'; override it with one of: %s", shown,
+                   list);
 }
 
 /* One expression. JIT is optional: where the system refuses it, the interpreter does the work. */
@@ -123,6 +122,11 @@ enum quern_status qn_pre_create(const struct quern_callbacks *cb, struct qn_pre 
         }
     }
     return QUERN_OK;
+}
+
+const char *qn_pre_name(size_t index)
+{
+    return index < QN_LEN(names) ? names[index].name : NULL;
 }
 
 void qn_pre_finish(struct qn_pre *pre)

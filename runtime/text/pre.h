@@ -25,6 +25,8 @@ struct qn_pre {
  * names. */
 enum quern_status qn_pre_create(const struct quern_callbacks *cb, struct qn_pre *pre, const char *name,
                                 size_t len, struct quern_error *err);
+/* The names that qn_pre_create() takes, in the order of the table; NULL behind the last. */
+const char *qn_pre_name(size_t index);
 void qn_pre_finish(struct qn_pre *pre);
 
 /* Working memory, and the result: piece i ends at end[i]; the first begins at 0. Start from zero. */

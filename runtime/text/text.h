@@ -49,24 +49,24 @@ enum qn_encode_flags {
     QN_ENCODE_PARSE_SPECIAL = 2, /* control tokens written out in the text become those tokens */
 };
 
-/* Appends the tokens of `len` bytes of text. Bytes that are not UTF-8 are encoded, never dropped silently and never
- * a crash: each offending byte counts as U+FFFD for splitting and keeps its own bytes where the vocabulary can
- * express them. */
+/* Appends the tokens of `len` bytes of text. Bytes that are not UTF-8 are encoded, never dropped silently and
+ * never a crash: each offending byte counts as U+FFFD for splitting and keeps its own bytes where the
+ * vocabulary can express them. */
 enum quern_status qn_encode(const struct quern_callbacks *cb, const struct qn_vocab *vocab, const char *text,
                             size_t len, unsigned flags, struct qn_ids *ids, struct quern_error *err);
 
 /* Tokens to text, as they come: bytes of an unfinished UTF-8 character wait for the next token. */
 struct qn_decoder {
     const struct qn_vocab *vocab;
-    bool specials;  /* also write control tokens */
-    bool started;   /* something was written: a leading space is text now */
+    bool specials;   /* also write control tokens */
+    bool started;    /* something was written: a leading space is text now */
     uint8_t held[4]; /* the unfinished character */
     uint8_t n_held;
 };
 void qn_decoder_init(struct qn_decoder *decoder, const struct qn_vocab *vocab, bool specials);
-/* Writes at most `cap` bytes of the text that `id` completes to `out` and returns how many there are; call again with
- * more room when that is more than cap (nothing is consumed then). Output is valid UTF-8 when the model's is;
- * bytes that can never become valid are passed on as they are. */
+/* Writes at most `cap` bytes of the text that `id` completes to `out` and returns how many there are; call
+ * again with more room when that is more than cap (nothing is consumed then). Output is valid UTF-8 when the
+ * model's is; bytes that can never become valid are passed on as they are. */
 size_t qn_decode(struct qn_decoder *decoder, int32_t id, char *out, size_t cap);
 /* What is still held back (at the end of a text). At most 4 bytes. */
 size_t qn_decode_flush(struct qn_decoder *decoder, char *out, size_t cap);
