@@ -189,9 +189,19 @@ enum quern_status qn_bpe_load(const struct quern_callbacks *cb, struct qn_vocab 
         return status;
     vocab->n_symbols = vocab->n;
     status = load_merges(cb, vocab, gguf, err);
-    for (unsigned byte = 0; status == QUERN_OK && byte < 256; byte++)
+    if (status != QUERN_OK)
+        return status;
+    unsigned missing = 0;
+    for (unsigned byte = 0; byte < 256; byte++) {
         if (!(vocab->pre.flags & QN_PRE_RAW))
             vocab->byte_token[byte] =
                 vocab->byte_symbol[byte] < vocab->n ? (int32_t)vocab->byte_symbol[byte] : -1;
+        missing += vocab->byte_token[byte] < 0;
+    }
+    if (missing > 0)
+        qn_log(cb, QUERN_LOG_INFO,
+               "%s: %u of the 256 bytes have no token; where a text has them, the unknown token (if any) "
+               "stands in",
+               qn_gguf_name(gguf), missing);
     return status;
 }

@@ -5,15 +5,20 @@
 
 #include <string.h>
 
+/* BERT gives up on words of more than 100 characters, so no piece of one is longer. Keeps hostile
+ * vocabularies from taking quadratic time. */
+enum { MAX_PIECE = 400 + QN_SPACE_MARK_LEN };
+
 /* Tokens of the word in buf (which begins with the space mark), or the unknown token for the whole of it. */
 static bool encode_word(struct qn_encoder *encoder)
 {
     const struct qn_vocab *vocab = encoder->vocab;
     size_t first = encoder->ids->n, n = encoder->n_buf;
+    size_t longest = vocab->longest < MAX_PIECE ? vocab->longest : MAX_PIECE;
     if (n == QN_SPACE_MARK_LEN)
         return true;
     for (size_t pos = 0; pos < n;) {
-        size_t len = n - pos < vocab->longest ? n - pos : vocab->longest;
+        size_t len = n - pos < longest ? n - pos : longest;
         int32_t id = -1;
         for (; len > 0; len--) {
             id = qn_strmap_get(&vocab->map, encoder->buf + pos, len);
