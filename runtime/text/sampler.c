@@ -55,10 +55,11 @@ static double next_random(struct quern_sampler *s)
     return (double)(bits >> 11) * 0x1p-53;
 }
 
-/* e^x for x <= 0 from additions and multiplications alone: x = k ln 2 + r, and the series for r. */
+/* e^x for x <= 0 from additions and multiplications alone: x = k ln 2 + r, and the series for r. 0 where all
+ * logits are -inf and x, their distance, is no number. */
 static double exp_negative(double x)
 {
-    if (x < -700.0)
+    if (!(x >= -700.0))
         return 0.0;
     int k = (int)(x * 1.4426950408889634 - 0.5);
     double r = (x - k * 6.93147180369123816490e-01) - k * 1.90821492927058770002e-10;
