@@ -26,7 +26,7 @@ static const struct isa isas[] = {
     {QN_ISA_AVX2, "avx2", 0, qn_kernels_avx2},
     {QN_ISA_AVX512, "avx512", QN_ISA_AVX2, qn_kernels_avx512},
     {QN_ISA_AVX512_VNNI, "avx512-vnni", QN_ISA_AVX2 | QN_ISA_AVX512, qn_kernels_avx512_vnni},
-#elif defined(__aarch64__) && defined(QN_CPU_ARM)
+#elif defined(__aarch64__)
     {QN_ISA_NEON, "neon", 0, qn_kernels_neon},
     {QN_ISA_DOTPROD, "dotprod", QN_ISA_NEON, qn_kernels_dotprod},
     {QN_ISA_I8MM, "i8mm", QN_ISA_NEON | QN_ISA_DOTPROD, qn_kernels_i8mm},
