@@ -1,5 +1,5 @@
-/* LLaMA and everything that is shaped like it (Mistral, SmolLM, Mixtral with experts). A window in the file
- * is not applied: the models that carry one under this name were trained, or are used, without it. */
+/* LLaMA and everything that is shaped like it (Mistral, SmolLM, Mixtral with experts). A sliding window in
+ * the file is not applied: of the models that are stored under this name only Mistral's first had one. */
 #include "models/arch.h"
 
 void qn_arch_build_llama(struct qn_build *b);

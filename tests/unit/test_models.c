@@ -464,6 +464,35 @@ static void test_edited(void **state)
     assert_int_equal(heap.n_live, 0);
 }
 
+/* phi3 sees as much as the file says, llama everything. */
+static void test_windows(void **state)
+{
+    static const struct {
+        struct edit edit;
+        uint32_t window;
+    } cases[] = {
+        {{"phi3", "phi3.attention.sliding_window", PUT_U32, 20, NULL}, 20},
+        {{"phi3", "phi3.attention.sliding_window", DROP, 0, NULL}, 0},
+        {{"mistral_swa", "llama.attention.sliding_window", PUT_U32, 20, NULL}, 0},
+    };
+    qn_test_heap_init(&heap);
+    for (size_t i = 0; i < QN_LEN(cases); i++) {
+        struct qn_gguf *original = open_golden(cases[i].edit.model), *gguf;
+        size_t size;
+        void *file = edited(original, &cases[i].edit, &size);
+        qn_gguf_close(&heap.cb, &original);
+        assert_int_equal(qn_gguf_open_memory(&heap.cb, &gguf, file, size, NULL, &err), QUERN_OK);
+        struct qn_graph graph = build(gguf, 0, true);
+        assert_int_equal(graph.view.n_kv, 2);
+        assert_int_equal(graph.kv[0].window, cases[i].window);
+        assert_int_equal(graph.kv[1].window, cases[i].window);
+        qn_graph_finish(&heap.cb, &graph);
+        qn_gguf_close(&heap.cb, &gguf);
+        qn_free(&heap.cb, file);
+    }
+    assert_int_equal(heap.n_live, 0);
+}
+
 static void test_memory(void **state)
 {
     static const char *const models[] = {"llama", "qwen2moe", "gemma3", "phi3"};
@@ -497,7 +526,7 @@ int main(void)
         cmocka_unit_test(test_fusion),    cmocka_unit_test(test_long_and_short_factors),
         cmocka_unit_test(test_registry),  cmocka_unit_test(test_shape_faults),
         cmocka_unit_test(test_malformed), cmocka_unit_test(test_edited),
-        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_windows),   cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
