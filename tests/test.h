@@ -1,4 +1,5 @@
-/* Includes cmocka, or, where a cross toolchain has none (Windows), the few of its macros that our tests use. */
+/* Includes cmocka, or, where a cross toolchain has none (Windows), the few of its macros that our tests use.
+ */
 #ifndef QN_TEST_H
 #define QN_TEST_H
 
@@ -17,9 +18,9 @@ struct CMUnitTest {
     const char *name;
     void (*run)(void **state);
 };
-#define cmocka_unit_test(function)                                                                                   \
-    {                                                                                                                \
-        #function, function                                                                                          \
+#define cmocka_unit_test(function) \
+    {                              \
+#function, function        \
     }
 static jmp_buf qn_test_exit;
 static int qn_test_verdict; /* 0 passed, 1 failed, 2 skipped */
@@ -30,17 +31,17 @@ static inline void qn_test_leave(int verdict, const char *what, const char *file
     qn_test_verdict = verdict;
     longjmp(qn_test_exit, 1);
 }
-#define assert_true(x) ((x) ? (void)0 : qn_test_leave(1, #x, __FILE__, __LINE__))
-#define assert_false(x) assert_true(!(x))
-#define assert_int_equal(a, b) assert_true((a) == (b))
-#define assert_int_not_equal(a, b) assert_true((a) != (b))
-#define assert_null(p) assert_true((p) == NULL)
-#define assert_non_null(p) assert_true((p) != NULL)
-#define assert_ptr_equal(a, b) assert_true((a) == (b))
-#define assert_string_equal(a, b) assert_true(strcmp((a), (b)) == 0)
-#define assert_memory_equal(a, b, n) assert_true(memcmp((a), (b), (n)) == 0)
-#define fail_msg(...) (fprintf(stderr, __VA_ARGS__), qn_test_leave(1, "message above", __FILE__, __LINE__))
-#define skip() qn_test_leave(2, "", __FILE__, __LINE__)
+#define assert_true(x)                                 ((x) ? (void)0 : qn_test_leave(1, #x, __FILE__, __LINE__))
+#define assert_false(x)                                assert_true(!(x))
+#define assert_int_equal(a, b)                         assert_true((a) == (b))
+#define assert_int_not_equal(a, b)                     assert_true((a) != (b))
+#define assert_null(p)                                 assert_true((p) == NULL)
+#define assert_non_null(p)                             assert_true((p) != NULL)
+#define assert_ptr_equal(a, b)                         assert_true((a) == (b))
+#define assert_string_equal(a, b)                      assert_true(strcmp((a), (b)) == 0)
+#define assert_memory_equal(a, b, n)                   assert_true(memcmp((a), (b), (n)) == 0)
+#define fail_msg(...)                                  (fprintf(stderr, __VA_ARGS__), qn_test_leave(1, "message above", __FILE__, __LINE__))
+#define skip()                                         qn_test_leave(2, "", __FILE__, __LINE__)
 static int qn_test_run(const struct CMUnitTest *tests, size_t n)
 {
     volatile int failed = 0; /* survives the longjmp */
@@ -49,7 +50,11 @@ static int qn_test_run(const struct CMUnitTest *tests, size_t n)
         if (setjmp(qn_test_exit) == 0)
             tests[i].run(NULL);
         failed += qn_test_verdict == 1;
-        printf("%s %s\n", qn_test_verdict == 0 ? "ok" : qn_test_verdict == 1 ? "FAILED" : "skipped", tests[i].name);
+        printf("%s %s\n",
+               qn_test_verdict == 0   ? "ok"
+               : qn_test_verdict == 1 ? "FAILED"
+                                      : "skipped",
+               tests[i].name);
     }
     return failed;
 }

@@ -131,8 +131,9 @@ static enum quern_status read_kind(struct qn_vocab *vocab, const struct qn_gguf 
 }
 
 /* The name of the splitting rule: the caller's, the file's, or the one that goes with the tokenizer. */
-static enum quern_status read_pre(const struct qn_gguf *gguf, struct qn_str model, const char *override,
-                                  struct qn_str *pre, struct quern_error *err)
+static enum quern_status read_pre(const struct quern_callbacks *cb, const struct qn_gguf *gguf,
+                                  struct qn_str model, const char *override, struct qn_str *pre,
+                                  struct quern_error *err)
 {
     *pre = (struct qn_str){NULL, 0};
     if (override) {
@@ -146,11 +147,14 @@ static enum quern_status read_pre(const struct qn_gguf *gguf, struct qn_str mode
         *pre = model;
         return QUERN_OK;
     }
-    return qn_fail(
-        err, QUERN_ERR_UNSUPPORTED,
-        "%s: tokenizer.ggml.pre is missing, so it is not known how the text is to be split; name a rule "
-        "to use in its place (\"default\" suits files from before the key existed)",
+    /* Files from before the key existed were split by this rule. */
+    *pre = (struct qn_str){"default", 7};
+    qn_log(
+        cb, QUERN_LOG_WARNING,
+        "%s: tokenizer.ggml.pre is missing: text is split by the rule \"default\", which may not be what the "
+        "model was trained with",
         qn_gguf_name(gguf));
+    return QUERN_OK;
 }
 
 static enum quern_status load(const struct quern_callbacks *cb, struct qn_vocab *vocab,
@@ -160,7 +164,7 @@ static enum quern_status load(const struct quern_callbacks *cb, struct qn_vocab 
     struct qn_str model, pre;
     enum quern_status status = read_kind(vocab, gguf, &model, err);
     if (status == QUERN_OK && vocab->kind == QN_VOCAB_BPE)
-        status = read_pre(gguf, model, params ? params->pre : NULL, &pre, err);
+        status = read_pre(cb, gguf, model, params ? params->pre : NULL, &pre, err);
     if (status == QUERN_OK)
         status = load_texts(cb, vocab, gguf, err);
     if (status == QUERN_OK)
