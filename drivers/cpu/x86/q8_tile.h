@@ -14,10 +14,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* Tiles ahead that a row is asked for. */
-#define QN_Q8_AHEAD 1
-
-#define QN_INLINE   static inline __attribute__((always_inline))
+#define QN_INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
 #define QN_UNROLL _Pragma("unroll")
 #else
@@ -64,6 +61,8 @@ QN_INLINE vi vi_signed_bytes(vi q)
 struct qn_q8_tokens {
     const char *row; /* of the first token */
     size_t stride;
+    const uint8_t *next; /* bytes to ask for meanwhile, `each` for every block; NULL: none */
+    size_t each;
     size_t q, d, sum; /* offsets in a row; sum: of the format's blocks, 16 or 32 long */
 };
 
@@ -135,6 +134,8 @@ QN_INLINE void qn_q8_product(const struct qn_q8_tile *tile, const struct qn_q8_t
         }
     }
     for (size_t b = 0; b < n_blocks; b++) {
+        for (size_t i = 0; at->next && i < at->each; i += 64)
+            _mm_prefetch((const char *)at->next + b * at->each + i, _MM_HINT_T1);
         vi sum[TILE_TOKENS][TILE_VECTORS];
         const char *q[TILE_TOKENS];
         QN_UNROLL for (int t = 0; t < tokens; t++)
@@ -196,6 +197,7 @@ QN_INLINE void qn_q8_tokens(const struct qn_q8_tile *tile, const struct qn_q8_tr
             qn_q8_product(tile, traits, n_blocks, vectors, 1, &at, y, y_stride, n_rows, first);
         }
         at.row += n * at.stride;
+        at.next = NULL;
         y += n * y_stride;
         n_tokens -= n;
     }
@@ -204,20 +206,6 @@ QN_INLINE void qn_q8_tokens(const struct qn_q8_tile *tile, const struct qn_q8_tr
 /* Fills the tile's vector of rows number v from n_blocks blocks of LANES rows. */
 typedef void (*qn_q8_decode_fn)(const uint8_t *rows, size_t stride, size_t n_blocks, struct qn_q8_tile *tile,
                                 int v);
-
-/* Asks for the next bytes of the rows: `ahead` in this row, or where the rows after these begin. */
-QN_INLINE void qn_q8_prefetch(const uint8_t *rows, size_t row_bytes, uint32_t n_rows, size_t offset,
-                              size_t bytes)
-{
-    size_t from = offset;
-    if (from >= row_bytes) {
-        from -= row_bytes;
-        rows += row_bytes * n_rows;
-    }
-    for (uint32_t r = 0; r < n_rows; r++)
-        for (size_t i = 0; i < bytes; i += 64)
-            _mm_prefetch((const char *)rows + r * row_bytes + from + i, _MM_HINT_T0);
-}
 
 /* Copies one tile's piece of fewer rows than a tile has; the rest stays zero. */
 static inline const uint8_t *qn_q8_pad_rows(struct qn_q8_tile *tile, const uint8_t *rows, size_t row_bytes,
@@ -237,7 +225,9 @@ QN_INLINE void qn_q8_rows(struct qn_q8_traits traits, qn_q8_decode_fn decode, co
     const bool padded = n_rows < (uint32_t)vectors * LANES;
     const size_t tile_bytes = TILE_LEN / traits.block_len * traits.block_bytes;
     struct qn_q8_row row = qn_q8_row_at(x, k);
+    const size_t scales = TILE_LEN / 4 / (size_t)traits.groups; /* of a whole tile */
     struct qn_q8_tokens at = {.row = x, .stride = x_stride};
+    at.each = ((size_t)vectors * LANES * tile_bytes / scales + 63) / 64 * 64;
     if (padded)
         memset(tile->raw, 0, sizeof tile->raw);
     for (size_t first = 0; first < k; first += TILE_LEN) {
@@ -249,12 +239,12 @@ QN_INLINE void qn_q8_rows(struct qn_q8_traits traits, qn_q8_decode_fn decode, co
             from = qn_q8_pad_rows(tile, from, row_bytes, n_rows, n_blocks * traits.block_bytes);
             stride = TILE_BLOCK_BYTES;
         }
-        for (int v = 0; v < vectors; v++) {
+        for (int v = 0; v < vectors; v++)
             decode(from + (size_t)v * LANES * stride, stride, n_blocks, tile, v);
-            if (!padded)
-                qn_q8_prefetch(w + (size_t)v * LANES * stride, row_bytes, LANES,
-                               offset + QN_Q8_AHEAD * tile_bytes, tile_bytes);
-        }
+        /* The next rows lie behind these: read as one stream into the second cache, where 16 streams of rows
+         * would stop at a third of the bandwidth. */
+        at.next =
+            padded ? NULL : w + (size_t)vectors * LANES * row_bytes + first / TILE_LEN * scales * at.each;
         at.q = (size_t)((const char *)row.q - x) + first;
         at.d = (size_t)((const char *)row.d - x) + first / 32 * 4;
         at.sum = traits.groups == 8 ? (size_t)((const char *)row.sum - x) + first / 32 * 4

@@ -1,0 +1,24 @@
+/* What this machine can do, measured with small loops: the yardstick of the kernel benchmark. */
+#ifndef QN_TESTS_KERNELS_LIMITS_H
+#define QN_TESTS_KERNELS_LIMITS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { QN_BENCH_THREADS = 64 };
+
+struct qn_limits {
+    double read_bytes; /* bytes per second from memory, several streams a thread */
+    double int8_ops;   /* 8-bit multiplications and additions per second; 0: not known for this machine */
+    double float_ops;  /* the same in single precision */
+};
+
+void qn_measure_limits(uint32_t isa, int threads, struct qn_limits *limits);
+
+/* Runs `work` in `threads` threads at once, the caller's included, again and again for about `seconds`;
+ * threads meeting between rounds. Seconds of the fastest round, which other work on the machine disturbed
+ * least. */
+typedef void (*qn_bench_work)(void *arg, int thread, int threads, uint64_t round);
+double qn_time_rounds(qn_bench_work work, void *arg, int threads, double seconds);
+
+#endif
