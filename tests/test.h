@@ -42,7 +42,7 @@ static inline void qn_test_leave(int verdict, const char *what, const char *file
 #define assert_memory_equal(a, b, n)                   assert_true(memcmp((a), (b), (n)) == 0)
 #define fail_msg(...)                                  (fprintf(stderr, __VA_ARGS__), qn_test_leave(1, "message above", __FILE__, __LINE__))
 #define skip()                                         qn_test_leave(2, "", __FILE__, __LINE__)
-static int qn_test_run(const struct CMUnitTest *tests, size_t n)
+static inline int qn_test_run(const struct CMUnitTest *tests, size_t n)
 {
     volatile int failed = 0; /* survives the longjmp */
     for (volatile size_t i = 0; i < n; i++) {

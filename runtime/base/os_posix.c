@@ -29,8 +29,7 @@ uint64_t qn_now_ns(void)
 void qn_sleep_ns(uint64_t ns)
 {
     struct timespec left = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
-    while (nanosleep(&left, &left) != 0 && errno == EINTR) {
-    }
+    while (nanosleep(&left, &left) != 0 && errno == EINTR) {}
 }
 
 /* ---- files ---- */
@@ -40,8 +39,8 @@ size_t qn_page_size(void)
     return (size_t)sysconf(_SC_PAGESIZE);
 }
 
-static enum quern_status read_all(const struct quern_callbacks *cb, struct qn_view *view, int fd, uint64_t offset,
-                                  const char *name, struct quern_error *err)
+static enum quern_status read_all(const struct quern_callbacks *cb, struct qn_view *view, int fd,
+                                  uint64_t offset, const char *name, struct quern_error *err)
 {
     uint8_t *data = view->size <= SIZE_MAX ? qn_alloc(cb, (size_t)view->size, 1) : NULL;
     if (!data)
@@ -49,7 +48,8 @@ static enum quern_status read_all(const struct quern_callbacks *cb, struct qn_vi
                        (unsigned long long)view->size);
     for (uint64_t done = 0; done < view->size;) {
         uint64_t left = view->size - done;
-        ssize_t got = pread(fd, data + done, left < (1u << 30) ? (size_t)left : 1u << 30, (off_t)(offset + done));
+        ssize_t got =
+            pread(fd, data + done, left < (1u << 30) ? (size_t)left : 1u << 30, (off_t)(offset + done));
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0) {
@@ -76,9 +76,9 @@ enum quern_status qn_view_fd(const struct quern_callbacks *cb, struct qn_view *v
         return qn_fail(err, QUERN_ERR_FILE, "%s: not a regular file", name);
     uint64_t file_size = (uint64_t)st.st_size;
     if (offset > file_size || (length > 0 && length > file_size - offset))
-        return qn_fail(err, QUERN_ERR_FILE, "%s: range of %llu bytes at %llu lies outside the file of %llu bytes",
-                       name, (unsigned long long)length, (unsigned long long)offset,
-                       (unsigned long long)file_size);
+        return qn_fail(err, QUERN_ERR_FILE,
+                       "%s: range of %llu bytes at %llu lies outside the file of %llu bytes", name,
+                       (unsigned long long)length, (unsigned long long)offset, (unsigned long long)file_size);
     view->size = length ? length : file_size - offset;
     if (view->size == 0) {
         view->data = (const uint8_t *)"";
