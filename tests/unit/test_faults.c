@@ -475,6 +475,40 @@ static void test_failure_in_catch_up(void **state)
     qn_rows_free(&want);
 }
 
+/* The last device cannot take the weights when its turn comes, and later it can. */
+static void test_failure_of_late_weights(void **state)
+{
+    struct qn_rows want = expected_rows("llama", 15);
+    int32_t ids[QN_TEXT_PROMPT];
+    qn_text(ids, QN_TEXT_PROMPT, 15);
+    for (int copied = 0; copied < 2; copied++) {
+        enum qn_proxy_fault what = copied ? QN_PROXY_CREATE : QN_PROXY_IMPORT;
+        qn_proxy_reset();
+        qn_proxy(0)->fault_at[QN_PROXY_RUN] = qn_proxy(1)->fault_at[what] = 1;
+        qn_proxy(0)->fault_status = QUERN_ERR_LOST;
+        qn_proxy(1)->fault_status = QUERN_ERR_MEMORY;
+        qn_proxy(1)->no_import = copied;
+        struct qn_test_heap heap;
+        qn_test_heap_init(&heap);
+        struct quern_model *model = open_on("llama", "proxyA,proxyB", &heap.cb);
+        struct quern_session *s;
+        struct quern_error err = {0};
+        assert_int_equal(quern_session_create(&s, model, NULL, &err), QUERN_OK);
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(quern_session_feed(s, 0, ids, QN_TEXT_PROMPT, &err), QUERN_ERR_MEMORY);
+            assert_non_null(strstr(err.text, "proxyB"));
+            assert_int_equal(quern_session_length(s, 0), 0);
+        }
+        qn_proxy(1)->fault_at[what] = 0;
+        assert_int_equal(quern_session_feed(s, 0, ids, QN_TEXT_PROMPT, &err), QUERN_OK);
+        assert_true(qn_last_row_is(s, &want, QN_TEXT_PROMPT - 1));
+        quern_session_destroy(&s);
+        quern_model_destroy(&model);
+        assert_int_equal(heap.n_live, 0);
+    }
+    qn_rows_free(&want);
+}
+
 /* A session finds out later that its model has lost a device; until then its keys and values lie where no
  * device reads them, and it may still fork and cut its sequences. */
 static void test_drop_by_another_session(void **state)
@@ -663,6 +697,7 @@ int main(void)
         cmocka_unit_test(test_only_device),
         cmocka_unit_test(test_no_device),
         cmocka_unit_test(test_failure_in_catch_up),
+        cmocka_unit_test(test_failure_of_late_weights),
         cmocka_unit_test(test_drop_by_another_session),
         cmocka_unit_test(test_failure_of_page_copy),
         cmocka_unit_test(test_out_of_memory),
