@@ -95,12 +95,13 @@ const struct verb verb_logits = {
     .name = "logits",
     .summary = "Evaluates token ids and writes their logits.",
     .synopsis = "-m MODEL --tokens FILE -o OUT [options]",
-    .details = "OUT is float32, little-endian, [number of tokens, size of the vocabulary].",
+    .details = "OUT is float32, little-endian, [number of tokens, size of the vocabulary].\n"
+               "Keys and values are kept in float32 unless told otherwise.",
     .tables = {{"Model", model_arg, ARG_N(model_arg), AT(model)},
                {"Options", logits_args, ARG_N(logits_args), 0},
                {"Context", context_args, ARG_N(context_args), AT(model)},
                {"Running", load_args, ARG_N(load_args), AT(model)}},
-    .defaults = &(const struct logits_options){.model = MODEL_DEFAULTS},
+    .defaults = &(const struct logits_options){.model = MODEL_DEFAULTS_KV(0)}, /* f32 */
     .size = sizeof(struct logits_options),
     .run = run_logits,
 };

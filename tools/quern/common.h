@@ -12,11 +12,12 @@ struct model_options {
     int64_t kv, kv_k, kv_v; /* choices of KV_FORMATS; kv stands for both, the others win */
     bool exact, no_mmap, verbose;
 };
-#define MODEL_DEFAULTS                                 \
-    {                                                  \
-        .batch = 512, .kv = -1, .kv_k = -1, .kv_v = -1 \
+#define MODEL_DEFAULTS_KV(format)                            \
+    {                                                        \
+        .batch = 512, .kv = (format), .kv_k = -1, .kv_v = -1 \
     }
-#define KV_FORMATS "f32|f16|q8_0"
+#define MODEL_DEFAULTS MODEL_DEFAULTS_KV(-1) /* f16 */
+#define KV_FORMATS     "f32|f16|q8_0"
 
 extern const struct arg_option model_arg[1];    /* -m */
 extern const struct arg_option load_args[7];    /* where and how to run it */
