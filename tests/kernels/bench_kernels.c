@@ -9,6 +9,7 @@
 #include "cases.h"
 #include "limits.h"
 
+#include "base/host.h"
 #include "base/thread.h"
 
 #include <stdio.h>
@@ -75,12 +76,19 @@ static void print_result(struct options *options, const struct bench *bench, dou
 
 static void *take(size_t bytes)
 {
-    void *memory = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
+    const struct quern_callbacks cb = qn_callbacks_resolve(NULL);
+    void *memory = qn_alloc(&cb, 1, bytes);
     if (!memory) {
         fprintf(stderr, "bench_kernels: no memory for %zu bytes\n", bytes);
         exit(1);
     }
     return memory;
+}
+
+static void give_back(void *memory)
+{
+    const struct quern_callbacks cb = qn_callbacks_resolve(NULL);
+    qn_free(&cb, memory);
 }
 
 /* One row of random weights, repeated: its values do not change the time. */
@@ -128,11 +136,11 @@ static void bench_case(const struct qn_kernels *kernels, const struct qn_case *a
             break;
     }
     for (int i = 0; i < options->threads; i++)
-        free(bench.scratch[i]);
-    free(bench.y);
-    free(raw);
-    free(x);
-    free(pool);
+        give_back(bench.scratch[i]);
+    give_back(bench.y);
+    give_back(raw);
+    give_back(x);
+    give_back(pool);
 }
 
 /* The number after argv[*i], at least 1. */

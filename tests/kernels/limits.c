@@ -2,11 +2,11 @@
 #include "limits.h"
 
 #include "base/clock.h"
+#include "base/host.h"
 #include "base/thread.h"
 #include "drivers/cpu/kernels.h"
 
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 
 #if defined(__x86_64__) && !defined(_WIN32)
@@ -103,13 +103,14 @@ static void read_streams(void *arg, int thread, int threads, uint64_t round)
 static double measure_reading(int threads)
 {
     struct reading reading = {.data = NULL};
-    uint64_t *data = aligned_alloc(64, (size_t)threads * READ_BYTES);
+    const struct quern_callbacks cb = qn_callbacks_resolve(NULL);
+    uint64_t *data = qn_alloc(&cb, (size_t)threads, READ_BYTES);
     if (!data)
         return 0;
     memset(data, 1, (size_t)threads * READ_BYTES);
     reading.data = data;
     double seconds = qn_time_rounds(read_streams, &reading, threads, 0.5);
-    free(data);
+    qn_free(&cb, data);
     return (double)threads * READ_BYTES / seconds;
 }
 

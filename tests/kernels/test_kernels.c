@@ -4,6 +4,8 @@
 
 #include "cases.h"
 
+#include "base/host.h"
+
 #include <quern/driver.h>
 
 #include <float.h>
@@ -28,12 +30,19 @@ struct bench {
     int kernels;
 };
 
-static void *aligned_scratch(void)
+/* Zeroed memory at a cache line, as the driver's. */
+static void *take(size_t bytes)
 {
-    void *scratch = aligned_alloc(64, QN_MATMUL_SCRATCH);
-    assert_non_null(scratch);
-    memset(scratch, 0xff, QN_MATMUL_SCRATCH); /* NaN: nothing may depend on it */
-    return scratch;
+    const struct quern_callbacks cb = qn_callbacks_resolve(NULL);
+    void *memory = qn_zalloc(&cb, 1, bytes);
+    assert_non_null(memory);
+    return memory;
+}
+
+static void give_back(void *memory)
+{
+    const struct quern_callbacks cb = qn_callbacks_resolve(NULL);
+    qn_free(&cb, memory);
 }
 
 /* The activations as the kernel sees them. */
@@ -133,7 +142,8 @@ static void run_case(const struct qn_kernels *kernels, const struct qn_case *at,
     const uint64_t seed = (uint64_t)at->format * 1000 + k * 10 + fill;
     size_t stride = at->kernel->pack == QN_PACK_Q8 ? qn_q8_row_bytes(k) : k * sizeof(float);
     const void *x = at->kernel->pack == QN_PACK_Q8 ? (const void *)bench->packed : (const void *)bench->x;
-    void *scratch = aligned_scratch();
+    void *scratch = take(QN_MATMUL_SCRATCH);
+    memset(scratch, 0xff, QN_MATMUL_SCRATCH); /* NaN: nothing may depend on it */
     qn_fill_weights(at->format, fill, seed, bench->w, ROWS * k);
     qn_fill_activations(fill, seed + 1, bench->x, TOKENS * k);
     if (at->kernel->pack == QN_PACK_Q8)
@@ -144,7 +154,7 @@ static void run_case(const struct qn_kernels *kernels, const struct qn_case *at,
     compare(bench, at, k, fill);
     if (bits)
         check_bits(bench, at, k, row_bytes, x, stride, scratch);
-    free(scratch);
+    give_back(scratch);
 }
 
 static void run_format(const struct qn_kernels *kernels, const struct qn_case *at, void *user)
@@ -165,12 +175,11 @@ static void run_format(const struct qn_kernels *kernels, const struct qn_case *a
 static void test_matmul(void **state)
 {
     (void)state;
-    struct bench *bench = calloc(1, sizeof *bench);
-    assert_non_null(bench);
+    struct bench *bench = take(sizeof *bench);
     qn_cases(run_format, bench);
     printf("%d kernels\n", bench->kernels);
     assert_true(bench->kernels >= 50);
-    free(bench);
+    give_back(bench);
 }
 
 /* ---------------------------------------------------------------- the table's other functions */

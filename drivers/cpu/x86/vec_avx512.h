@@ -163,9 +163,14 @@ static inline uint32_t vi_highest_u32(vi a)
 {
     return _mm512_reduce_max_epu32(a);
 }
+/* Wraps. */
 static inline int32_t vi_sum(vi a)
 {
-    return _mm512_reduce_add_epi32(a);
+    __m256i b = _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1));
+    __m128i c = _mm_add_epi32(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1));
+    c = _mm_add_epi32(c, _mm_shuffle_epi32(c, 0x4e));
+    c = _mm_add_epi32(c, _mm_shuffle_epi32(c, 0xb1));
+    return _mm_cvtsi128_si32(c);
 }
 
 #endif
