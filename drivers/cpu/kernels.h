@@ -69,6 +69,8 @@ struct qn_matmul_kernel {
     const char *name; /* "qn_matmul_q4_k__avx512_vnni" */
 };
 
+enum { QN_ATTEND_ROWS = 32 };
+
 enum { QN_MATMUL_SCRATCH = 256 * 1024 }; /* bytes per thread */
 
 struct qn_kernels {
@@ -88,6 +90,14 @@ struct qn_kernels {
     void (*axpy_f16)(float a, const uint16_t *restrict x, float *restrict y, size_t n);
     /* sum x_i^2 */
     float (*sum_squares)(const float *x, size_t n);
+    /* Attention over a block of QN_ATTEND_ROWS positions, for n queries. keys: [d][QN_ATTEND_ROWS], values:
+     * [QN_ATTEND_ROWS][d], d a multiple of 16 in attend_values. Sums run in the order of i, and of j.
+     * scores:  score[t][j] = sum_i q_t[i] keys[i][j]
+     * values:  out[t][i] += sum_j weight[t][j] values[j][i]
+     * exp:     x_j = e^(x_j - max), within 2 units in the last place, about 1e-38 at least */
+    void (*attend_scores)(const float *const *q, size_t n, size_t d, const float *keys, float *score);
+    void (*attend_values)(const float *weight, size_t n, size_t d, const float *values, float *out);
+    void (*attend_exp)(float *x, float max);
     /* y = act(gate) * up; up may be NULL; act is an enum quern_activation */
     void (*gate)(uint32_t act, const float *gate, const float *up, float *y, size_t n);
     uint32_t isa; /* what went in */

@@ -3,6 +3,7 @@
 #include "drivers/cpu/ops.h"
 
 #include <math.h>
+#include <string.h>
 
 /* Row of a token in a page that qn_kv_page() gave. */
 static char *page_row(const struct qn_op *op, char *page, uint64_t offset, size_t row_bytes, uint32_t head,
@@ -62,121 +63,202 @@ const struct qn_op_kind qn_op_kv_store = {.name = "kv_store", .check = kv_store_
 
 /* ---------------------------------------------------------------- ATTENTION */
 
-/* The heads of an item: they share a KV head, and each row of K and V is read once for all of them. */
-struct heads {
-    uint32_t kv_head, first, n;
-    const float *q; /* [n][head_dim_k] */
-    float *out;     /* [n][head_dim_v]: weighted sum of the values so far */
-    float *score;   /* [n][page_tokens], of one page */
-    float *max;     /* [n]: largest score so far, what the sums are relative to */
-    float *sum;     /* [n] */
-    float *row;     /* [head_dim]: a row that had to be decoded */
+/* Queries of one item: some heads of a KV head, for some tokens of one sequence. Keys and values of a block
+ * of QN_ATTEND_ROWS positions are decoded once for all of them. Blocks are cut at fixed positions, so that
+ * the sums of a query depend neither on its neighbours nor on the batch. */
+enum { MAX_QUERIES = 32 };
+
+struct queries {
+    uint32_t n;                   /* in the block at hand */
+    const float *q[MAX_QUERIES];  /* [head_dim_k] */
+    uint32_t number[MAX_QUERIES]; /* of the query in the item */
+    uint32_t begin[MAX_QUERIES];  /* rows of the block that it sees */
+    uint32_t end[MAX_QUERIES];
 };
 
-/* score[h][j] = softcap(scale q_h . k_j) for the rows j of a page */
-static void score_page(const struct qn_op *op, const struct qn_run *run, const struct heads *heads,
-                       char *page, uint32_t begin, uint32_t end)
+/* Memory of an item, in the worker's scratch. */
+struct attend {
+    uint32_t kv_head, first_head, n_heads;
+    uint32_t dim_v; /* head_dim_v, rounded up to 16 */
+    float *keys;    /* [head_dim_k][QN_ATTEND_ROWS] */
+    float *values;  /* [QN_ATTEND_ROWS][dim_v] */
+    float *row;     /* [head_dim_k]: a key that was decoded */
+    float *score;   /* [MAX_QUERIES][QN_ATTEND_ROWS] */
+    float *sums;    /* [MAX_QUERIES][dim_v]: of the queries at hand */
+    float *out;     /* [MAX_QUERIES][dim_v]: weighted sums of the values so far, by number */
+    float *max;     /* [MAX_QUERIES]: largest score so far, what the sums are relative to */
+    float *total;   /* [MAX_QUERIES]: sum of the weights so far */
+};
+
+static uint32_t round_up_16(uint32_t n)
+{
+    return (n + 15) & ~15u;
+}
+
+/* Floats that an item needs. */
+static size_t attend_floats(const struct quern_kv_layer *layer)
+{
+    size_t dim_k = round_up_16(layer->head_dim_k), dim_v = round_up_16(layer->head_dim_v);
+    return (dim_k + dim_v) * QN_ATTEND_ROWS + dim_k + MAX_QUERIES * (QN_ATTEND_ROWS + 2 * dim_v + 2);
+}
+
+/* Divides memory of that size. */
+static void carve(struct attend *a, const struct quern_kv_layer *layer, float *memory)
+{
+    size_t dim_k = round_up_16(layer->head_dim_k);
+    a->dim_v = round_up_16(layer->head_dim_v);
+    a->keys = memory;
+    a->values = a->keys + dim_k * QN_ATTEND_ROWS;
+    a->row = a->values + (size_t)a->dim_v * QN_ATTEND_ROWS;
+    a->score = a->row + dim_k;
+    a->sums = a->score + (size_t)MAX_QUERIES * QN_ATTEND_ROWS;
+    a->out = a->sums + (size_t)MAX_QUERIES * a->dim_v;
+    a->max = a->out + (size_t)MAX_QUERIES * a->dim_v;
+    a->total = a->max + MAX_QUERIES;
+}
+
+/* Decodes the positions from first to last of the block that begins at `start`; its other rows are zeros.
+ * False when a page is not there. */
+static bool load_block(const struct qn_op *op, const struct qn_run *run, struct attend *a,
+                       const uint32_t *pages, uint32_t start, uint32_t first, uint32_t last)
+{
+    const struct quern_kv_binding *at = &op->kv.at;
+    uint32_t dim_k = op->kv.layer.head_dim_k, dim_v = op->kv.layer.head_dim_v;
+    for (uint32_t j = 0; j < QN_ATTEND_ROWS; j++) {
+        uint32_t position = start + j;
+        float *value = a->values + (size_t)j * a->dim_v;
+        memset(value, 0, a->dim_v * sizeof *value);
+        memset(a->row, 0, dim_k * sizeof *a->row);
+        if (position >= first && position <= last) {
+            char *page = qn_kv_page(op, run, pages[position / at->page_tokens]);
+            if (!page)
+                return false;
+            uint32_t row = position % at->page_tokens;
+            run->kernels->dequantise[at->k_format](
+                page_row(op, page, at->k_offset, op->kv.k_row_bytes, a->kv_head, row), a->row, dim_k);
+            run->kernels->dequantise[at->v_format](
+                page_row(op, page, at->v_offset, op->kv.v_row_bytes, a->kv_head, row), value, dim_v);
+        }
+        for (uint32_t i = 0; i < dim_k; i++)
+            a->keys[(size_t)i * QN_ATTEND_ROWS + j] = a->row[i];
+    }
+    return true;
+}
+
+/* Sum of a block's weights, in eight lanes. */
+static float sum_block(const float *x)
+{
+    float lane[8] = {0};
+    for (uint32_t j = 0; j < QN_ATTEND_ROWS; j += 8)
+        for (uint32_t l = 0; l < 8; l++)
+            lane[l] += x[j + l];
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+}
+
+/* Scores of a query to weights: softmax so far. What was summed before becomes relative to the new maximum.
+ */
+static void weigh(const struct qn_op *op, const struct qn_run *run, struct attend *a,
+                  const struct queries *qs, uint32_t i)
 {
     const struct quern_attention_attr *attr = &op->node.attr.attention;
-    const struct quern_kv_binding *at = &op->kv.at;
-    uint32_t d = op->kv.layer.head_dim_k;
-    float cap = attr->softcap;
-    for (uint32_t j = begin; j < end; j++) {
-        const void *k = page_row(op, page, at->k_offset, op->kv.k_row_bytes, heads->kv_head, j);
-        if (at->k_format == QUERN_Q8_0) {
-            run->kernels->dequantise[QUERN_Q8_0](k, heads->row, d);
-            k = heads->row;
-        }
-        for (uint32_t h = 0; h < heads->n; h++) {
-            const float *q = heads->q + (size_t)h * d;
-            float dot =
-                at->k_format == QUERN_F16 ? run->kernels->dot_f16(k, q, d) : run->kernels->dot_f32(k, q, d);
-            float score = dot * attr->scale;
-            heads->score[h * at->page_tokens + j] = cap > 0 ? cap * tanhf(score / cap) : score;
-        }
-    }
-}
-
-/* Takes the page's scores into the softmax: what was summed before becomes relative to the new maximum. */
-static void weigh_page(const struct qn_op *op, const struct heads *heads, uint32_t begin, uint32_t end)
-{
-    uint32_t d = op->kv.layer.head_dim_v;
-    for (uint32_t h = 0; h < heads->n; h++) {
-        float *score = heads->score + (size_t)h * op->kv.at.page_tokens;
-        float *out = heads->out + (size_t)h * d;
-        float max = heads->max[h];
+    float *score = a->score + (size_t)i * QN_ATTEND_ROWS;
+    uint32_t number = qs->number[i], begin = qs->begin[i], end = qs->end[i];
+    float max = a->max[number], cap = attr->softcap;
+    for (uint32_t j = 0; j < QN_ATTEND_ROWS; j++)
+        score[j] *= attr->scale;
+    if (cap > 0)
         for (uint32_t j = begin; j < end; j++)
-            max = fmaxf(max, score[j]);
-        if (max > heads->max[h]) {
-            float shrink = expf(heads->max[h] - max);
-            heads->sum[h] *= shrink;
-            for (uint32_t i = 0; i < d; i++)
-                out[i] *= shrink;
-            heads->max[h] = max;
-        }
-        for (uint32_t j = begin; j < end; j++) {
-            score[j] = expf(score[j] - max);
-            heads->sum[h] += score[j];
-        }
+            score[j] = cap * tanhf(score[j] / cap);
+    for (uint32_t j = begin; j < end; j++)
+        max = fmaxf(max, score[j]);
+    if (max > a->max[number]) {
+        float shrink = expf(a->max[number] - max), *out = a->out + (size_t)number * a->dim_v;
+        a->total[number] *= shrink;
+        for (uint32_t c = 0; c < a->dim_v; c++)
+            out[c] *= shrink;
+        a->max[number] = max;
     }
+    run->kernels->attend_exp(score, max);
+    for (uint32_t j = 0; j < begin; j++)
+        score[j] = 0.0f;
+    for (uint32_t j = end; j < QN_ATTEND_ROWS; j++)
+        score[j] = 0.0f;
+    a->total[number] += sum_block(score);
 }
 
-/* out_h += score[h][j] v_j */
-static void sum_page(const struct qn_op *op, const struct qn_run *run, const struct heads *heads, char *page,
-                     uint32_t begin, uint32_t end)
+/* One block of positions for the queries that see some of it. */
+static void attend_block(const struct qn_op *op, const struct qn_run *run, struct attend *a,
+                         const struct queries *qs)
 {
-    const struct quern_kv_binding *at = &op->kv.at;
-    uint32_t d = op->kv.layer.head_dim_v;
-    for (uint32_t j = begin; j < end; j++) {
-        const void *v = page_row(op, page, at->v_offset, op->kv.v_row_bytes, heads->kv_head, j);
-        if (at->v_format == QUERN_Q8_0) {
-            run->kernels->dequantise[QUERN_Q8_0](v, heads->row, d);
-            v = heads->row;
-        }
-        for (uint32_t h = 0; h < heads->n; h++) {
-            float weight = heads->score[h * at->page_tokens + j];
-            float *out = heads->out + (size_t)h * d;
-            if (at->v_format == QUERN_F16)
-                run->kernels->axpy_f16(weight, v, out, d);
-            else
-                run->kernels->axpy_f32(weight, v, out, d);
+    size_t bytes = a->dim_v * sizeof(float);
+    run->kernels->attend_scores(qs->q, qs->n, op->kv.layer.head_dim_k, a->keys, a->score);
+    for (uint32_t i = 0; i < qs->n; i++) {
+        weigh(op, run, a, qs, i);
+        memcpy(a->sums + (size_t)i * a->dim_v, a->out + (size_t)qs->number[i] * a->dim_v, bytes);
+    }
+    run->kernels->attend_values(a->score, qs->n, a->dim_v, a->values, a->sums);
+    for (uint32_t i = 0; i < qs->n; i++)
+        memcpy(a->out + (size_t)qs->number[i] * a->dim_v, a->sums + (size_t)i * a->dim_v, bytes);
+}
+
+/* First position that a token sees. */
+static uint32_t first_seen(const struct qn_op *op, uint32_t position)
+{
+    uint32_t window = op->kv.layer.window;
+    return window > 0 && position + 1 > window ? position + 1 - window : 0;
+}
+
+/* The queries of tokens begin to end that see the block of positions from `start`. */
+static void choose_queries(const struct qn_op *op, const struct qn_run *run, const struct attend *a,
+                           uint32_t begin, uint32_t end, uint32_t start, struct queries *qs)
+{
+    const uint32_t *position = quern_step_u32(run->step, run->step->position);
+    uint32_t dim_k = op->kv.layer.head_dim_k;
+    qs->n = 0;
+    for (uint32_t t = begin; t < end; t++) {
+        uint32_t first = first_seen(op, position[t]), last = position[t];
+        if (first >= start + QN_ATTEND_ROWS || last < start)
+            continue;
+        for (uint32_t h = 0; h < a->n_heads; h++) {
+            qs->q[qs->n] = qn_row(&op->in[0], t) + (size_t)(a->first_head + h) * dim_k;
+            qs->number[qs->n] = (t - begin) * a->n_heads + h;
+            qs->begin[qs->n] = first > start ? first - start : 0;
+            qs->end[qs->n] = last - start < QN_ATTEND_ROWS ? last - start + 1 : QN_ATTEND_ROWS;
+            qs->n++;
         }
     }
 }
 
-/* Pages are taken in the order of positions and cut at fixed positions, so that the sums do not depend on the
- * batch. */
-static void attend(const struct qn_op *op, const struct qn_run *run, struct heads *heads, uint32_t token)
+/* Tokens begin to end, of one sequence with ascending positions. */
+static void attend_tokens(const struct qn_op *op, const struct qn_run *run, struct attend *a, uint32_t begin,
+                          uint32_t end)
 {
     const struct quern_kv_binding *at = &op->kv.at;
     const float *sinks = op->in[1].data;
-    uint32_t position = quern_step_u32(run->step, run->step->position)[token];
-    uint32_t sequence = quern_step_u32(run->step, run->step->sequence)[token];
+    const uint32_t *position = quern_step_u32(run->step, run->step->position);
+    uint32_t sequence = quern_step_u32(run->step, run->step->sequence)[begin];
     const uint32_t *pages = quern_step_pages(run->step, at->group, sequence);
-    uint32_t window = op->kv.layer.window, n = position + 1;
-    uint32_t first = window > 0 && n > window ? n - window : 0;
-    uint32_t d = op->kv.layer.head_dim_v;
+    uint32_t n = (end - begin) * a->n_heads, last = position[end - 1], dim_v = op->kv.layer.head_dim_v;
 
-    for (uint32_t h = 0; h < heads->n; h++) {
-        heads->max[h] = sinks ? sinks[heads->first + h] : -INFINITY;
-        heads->sum[h] = sinks ? 1.0f : 0.0f;
-        for (uint32_t i = 0; i < d; i++)
-            heads->out[(size_t)h * d + i] = 0.0f;
+    for (uint32_t i = 0; i < n; i++) {
+        a->max[i] = sinks ? sinks[a->first_head + i % a->n_heads] : -INFINITY;
+        a->total[i] = sinks ? 1.0f : 0.0f;
     }
-    for (uint32_t p = first / at->page_tokens; p <= position / at->page_tokens; p++) {
-        char *page = qn_kv_page(op, run, pages[p]);
-        if (!page)
+    memset(a->out, 0, (size_t)n * a->dim_v * sizeof *a->out);
+    uint32_t first = first_seen(op, position[begin]);
+    for (uint32_t start = first / QN_ATTEND_ROWS * QN_ATTEND_ROWS; start <= last; start += QN_ATTEND_ROWS) {
+        struct queries qs;
+        if (!load_block(op, run, a, pages, start, first, last))
             return;
-        uint32_t start = p * at->page_tokens;
-        uint32_t begin = first > start ? first - start : 0;
-        uint32_t end = n - start < at->page_tokens ? n - start : at->page_tokens;
-        score_page(op, run, heads, page, begin, end);
-        weigh_page(op, heads, begin, end);
-        sum_page(op, run, heads, page, begin, end);
+        choose_queries(op, run, a, begin, end, start, &qs);
+        attend_block(op, run, a, &qs);
     }
-    for (uint32_t h = 0; h < heads->n; h++)
-        for (uint32_t i = 0; i < d; i++)
-            heads->out[(size_t)h * d + i] /= heads->sum[h];
+    for (uint32_t i = 0; i < n; i++) {
+        float *out =
+            qn_row(&op->out[0], begin + i / a->n_heads) + (size_t)(a->first_head + i % a->n_heads) * dim_v;
+        for (uint32_t c = 0; c < dim_v; c++)
+            out[c] = a->out[(size_t)i * a->dim_v + c] / a->total[i];
+    }
 }
 
 static int32_t attention_check(const struct qn_op *op, const struct qn_kernels *kernels,
@@ -195,8 +277,14 @@ static int32_t attention_check(const struct qn_op *op, const struct qn_kernels *
     return QUERN_OK;
 }
 
-/* Items of a token: groups of heads. */
-static uint32_t items_per_token(const struct qn_op *op)
+/* Tokens of an item. */
+static uint32_t tokens_per_item(const struct qn_op *op)
+{
+    return MAX_QUERIES / op->kv.heads_per_item;
+}
+
+/* Items for each group of tokens. */
+static uint32_t items_per_group(const struct qn_op *op)
 {
     return op->node.attr.attention.n_head / op->kv.heads_per_item;
 }
@@ -205,35 +293,39 @@ static struct qn_work attention_size(const struct qn_op *op, const struct qn_run
 {
     const struct quern_step *step = run->step;
     const uint32_t *position = quern_step_u32(step, step->position);
-    uint32_t longest = 0, window = op->kv.layer.window;
+    uint32_t longest = 0, window = op->kv.layer.window, group = tokens_per_item(op);
     for (uint32_t t = 0; t < step->n_tokens; t++)
         if (position[t] >= longest)
             longest = position[t] + 1;
     if (window > 0 && longest > window)
         longest = window;
-    uint64_t cost =
-        (uint64_t)longest * (op->kv.layer.head_dim_k + op->kv.layer.head_dim_v) / 8 * op->kv.heads_per_item;
-    return (struct qn_work){step->n_tokens * items_per_token(op),
+    uint32_t tokens = step->n_tokens < group ? step->n_tokens : group;
+    uint64_t per_row = (op->kv.layer.head_dim_k + op->kv.layer.head_dim_v) / 4; /* decoding it */
+    per_row += per_row * op->kv.heads_per_item * tokens / 8;
+    uint64_t cost = longest * per_row;
+    return (struct qn_work){(step->n_tokens + group - 1) / group * items_per_group(op),
                             cost < UINT32_MAX ? (uint32_t)cost : UINT32_MAX};
 }
 
 static void attention_run(const struct qn_op *op, const struct qn_run *run, uint32_t begin, uint32_t end,
                           struct qn_worker *worker)
 {
-    const struct quern_kv_layer *layer = &op->kv.layer;
-    uint32_t per_kv_head = op->node.attr.attention.n_head / layer->n_head_kv;
-    uint32_t n = op->kv.heads_per_item, items = items_per_token(op);
-    struct heads heads = {.n = n, .score = worker->scratch};
-    heads.max = heads.score + (size_t)n * op->kv.at.page_tokens;
-    heads.sum = heads.max + n;
-    heads.row = heads.sum + n;
+    uint32_t per_kv_head = op->node.attr.attention.n_head / op->kv.layer.n_head_kv;
+    uint32_t items = items_per_group(op), group = tokens_per_item(op);
+    const uint32_t *sequence = quern_step_u32(run->step, run->step->sequence);
+    struct attend a = {.n_heads = op->kv.heads_per_item};
+    carve(&a, &op->kv.layer, worker->scratch);
     for (uint32_t i = begin; i < end; i++) {
-        uint32_t token = i / items;
-        heads.first = i % items * n;
-        heads.kv_head = heads.first / per_kv_head;
-        heads.q = qn_row(&op->in[0], token) + (size_t)heads.first * layer->head_dim_k;
-        heads.out = qn_row(&op->out[0], token) + (size_t)heads.first * layer->head_dim_v;
-        attend(op, run, &heads, token);
+        a.first_head = i % items * a.n_heads;
+        a.kv_head = a.first_head / per_kv_head;
+        uint32_t t = i / items * group,
+                 stop = t + group < run->step->n_tokens ? t + group : run->step->n_tokens;
+        while (t < stop) { /* tokens of one sequence at a time */
+            uint32_t from = t++;
+            while (t < stop && sequence[t] == sequence[from])
+                t++;
+            attend_tokens(op, run, &a, from, t);
+        }
     }
 }
 
@@ -243,11 +335,12 @@ static bool attention_plan(struct qn_planner *planner, struct qn_op *op)
     uint32_t n_head = op->node.attr.attention.n_head;
     uint32_t threads = qn_pool_threads(planner->device->pool);
     uint32_t n = n_head / layer->n_head_kv;
-    while (n % 2 == 0 && n_head / n < threads)
+    while (n % 2 == 0 && (n_head / n < threads || n > MAX_QUERIES))
         n /= 2; /* a token alone should occupy all threads */
+    if (n > MAX_QUERIES)
+        n = 1;
     op->kv.heads_per_item = n;
-    size_t d = layer->head_dim_k > layer->head_dim_v ? layer->head_dim_k : layer->head_dim_v;
-    qn_plan_scratch(planner, ((size_t)n * op->kv.at.page_tokens + 2 * (size_t)n + d) * sizeof(float));
+    qn_plan_scratch(planner, attend_floats(layer) * sizeof(float));
     qn_plan_stage(planner, op, attention_size, attention_run);
     return true;
 }

@@ -57,6 +57,30 @@ static float sum_squares(const float *x, size_t n)
     return dot_f32(x, x, n);
 }
 
+static void attend_scores(const float *const *q, size_t n, size_t d, const float *keys, float *score)
+{
+    for (size_t t = 0; t < n; t++) {
+        float sum[QN_ATTEND_ROWS] = {0};
+        for (size_t i = 0; i < d; i++)
+            for (size_t j = 0; j < QN_ATTEND_ROWS; j++)
+                sum[j] += q[t][i] * keys[i * QN_ATTEND_ROWS + j];
+        memcpy(score + t * QN_ATTEND_ROWS, sum, sizeof sum);
+    }
+}
+
+static void attend_values(const float *weight, size_t n, size_t d, const float *values, float *out)
+{
+    for (size_t t = 0; t < n; t++)
+        for (size_t j = 0; j < QN_ATTEND_ROWS; j++)
+            axpy_f32(weight[t * QN_ATTEND_ROWS + j], values + j * d, out + t * d, d);
+}
+
+static void attend_exp(float *x, float max)
+{
+    for (size_t j = 0; j < QN_ATTEND_ROWS; j++)
+        x[j] = expf(x[j] - max);
+}
+
 static float act(uint32_t kind, float x)
 {
     switch (kind) {
@@ -217,5 +241,8 @@ void qn_kernels_ref(struct qn_kernels *kernels)
     kernels->axpy_f32 = axpy_f32;
     kernels->axpy_f16 = axpy_f16;
     kernels->sum_squares = sum_squares;
+    kernels->attend_scores = attend_scores;
+    kernels->attend_values = attend_values;
+    kernels->attend_exp = attend_exp;
     kernels->gate = gate;
 }

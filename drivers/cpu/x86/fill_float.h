@@ -1,6 +1,7 @@
 /* Float products, exact products of decoded weights, vector work, and qn_fill_float(), which puts them into
  * the table, for the set whose vocabulary (vec_*.h) comes first; QN_ISA_NAME is its name. Included once by
  * each set's file. */
+#include "drivers/cpu/x86/attend.h"
 #include "drivers/cpu/x86/float_tile.h"
 #include "drivers/cpu/x86/vectors.h"
 
@@ -41,10 +42,14 @@ static void qn_fill_float(struct qn_kernels *kernels)
 #define QN_FORMAT_RW(id, lower, len, bytes) QN_FORMAT_R(id, lower, len, bytes)
 #include "formats/formats.inc"
     kernels->pack_q8 = qn_pack_q8;
+    kernels->dequantise[QUERN_F16] = qn_decode_f16;
     kernels->dot_f32 = qn_dot_f32;
     kernels->dot_f16 = qn_dot_f16;
     kernels->axpy_f32 = qn_axpy_f32;
     kernels->axpy_f16 = qn_axpy_f16;
     kernels->sum_squares = qn_sum_squares;
     kernels->gate = qn_gate;
+    kernels->attend_scores = qn_attend_scores;
+    kernels->attend_values = qn_attend_values;
+    kernels->attend_exp = qn_attend_exp;
 }

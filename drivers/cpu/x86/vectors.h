@@ -105,6 +105,16 @@ static void qn_axpy_f16(float a, const uint16_t *restrict x, float *restrict y, 
         vf_store_n(y + i, vf_fma(scale, vf_load_half_n(x + i, n - i), vf_load_n(y + i, n - i)), n - i);
 }
 
+static void qn_decode_f16(const void *restrict blocks, float *restrict out, size_t n)
+{
+    const uint16_t *x = blocks;
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        vf_store(out + i, vf_load_half(x + i));
+    if (i < n)
+        vf_store_n(out + i, vf_load_half_n(x + i, n - i), n - i);
+}
+
 /* ---------------------------------------------------------------- activations */
 
 /* e^x within 2 units in the last place for -87 <= x <= 88, clamped outside; NaN stays NaN. x = n ln 2 + r,
