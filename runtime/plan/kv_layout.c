@@ -3,7 +3,7 @@
 
 #include "formats/formats.h"
 
-static const uint64_t POOL_BYTES = 32u << 20; /* what a pool is made to take, about */
+static const uint64_t POOL_BYTES = 32u << 20; /* most that a pool is made to take, about */
 static const uint64_t SLICE_ALIGN = 256;      /* of a layer's K and V in a page */
 
 /* Group of layers with this window; QUERN_MAX_KV_GROUPS when there are too many. */
@@ -56,6 +56,15 @@ static enum quern_status check_format(enum quern_format format, const char *what
     return QUERN_OK;
 }
 
+/* Most pages that one sequence holds: of its context, or of a window and the step that moves it. */
+static uint32_t pages_of_sequence(uint32_t window, uint32_t n_ctx)
+{
+    uint64_t tokens = n_ctx;
+    if (window > 0 && tokens > (uint64_t)window + QN_MAX_BUCKET)
+        tokens = (uint64_t)window + QN_MAX_BUCKET;
+    return (uint32_t)(tokens / QN_PAGE_TOKENS) + 2;
+}
+
 static enum quern_status add_layer(struct qn_kv_layout *layout, const struct quern_graph *graph, uint32_t l,
                                    uint32_t owner, enum quern_format k_format, enum quern_format v_format,
                                    struct quern_error *err)
@@ -79,7 +88,7 @@ static enum quern_status add_layer(struct qn_kv_layout *layout, const struct que
 enum quern_status qn_kv_layout_make(const struct quern_callbacks *cb, const struct quern_graph *graph,
                                     const uint8_t *place, const struct qn_plan_device *devices,
                                     uint32_t n_devices, enum quern_format k_format,
-                                    enum quern_format v_format, struct qn_kv_layout *layout,
+                                    enum quern_format v_format, uint32_t n_ctx, struct qn_kv_layout *layout,
                                     struct quern_error *err)
 {
     *layout = (struct qn_kv_layout){0};
@@ -113,7 +122,9 @@ enum quern_status qn_kv_layout_make(const struct quern_callbacks *cb, const stru
         for (uint32_t d = 0; d < n_devices; d++)
             if (devices[d].handle && devices[d].caps.max_buffer_bytes < limit)
                 limit = devices[d].caps.max_buffer_bytes;
-        layout->pages_per_pool[g] = widest < limit ? (uint32_t)(limit / widest) : 1;
+        uint32_t pages = pages_of_sequence(layout->window[g], n_ctx);
+        uint64_t fit = widest < limit ? limit / widest : 1;
+        layout->pages_per_pool[g] = fit < pages ? (uint32_t)fit : pages;
     }
     for (uint32_t l = 0; l < graph->n_kv && !status; l++) {
         layout->layer[l].page_bytes = layout->home[layout->layer[l].home].page_bytes;

@@ -64,10 +64,11 @@ struct qn_kv_layout {
     struct qn_kv_home home[QUERN_MAX_KV_GROUPS * QN_MAX_DEVICES];
     struct quern_kv_binding *layer; /* per KV layer of the graph */
 };
+/* n_ctx: longest sequence; a pool is made for one sequence, or for less where that is large. */
 enum quern_status qn_kv_layout_make(const struct quern_callbacks *cb, const struct quern_graph *graph,
                                     const uint8_t *place, const struct qn_plan_device *devices,
                                     uint32_t n_devices, enum quern_format k_format,
-                                    enum quern_format v_format, struct qn_kv_layout *layout,
+                                    enum quern_format v_format, uint32_t n_ctx, struct qn_kv_layout *layout,
                                     struct quern_error *err);
 void qn_kv_layout_finish(const struct quern_callbacks *cb, struct qn_kv_layout *layout);
 

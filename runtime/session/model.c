@@ -125,7 +125,7 @@ enum quern_status qn_model_variant(struct quern_model *model, enum quern_format 
     variant->v_format = v_format;
     enum quern_status status =
         qn_kv_layout_make(&model->cb, &model->graph.view, model->place, model->plan_devices, model->n_devices,
-                          k_format, v_format, &variant->kv, err);
+                          k_format, v_format, model->facts.n_ctx, &variant->kv, err);
     if (status) {
         qn_free(&model->cb, variant);
         return status;

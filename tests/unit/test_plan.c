@@ -143,13 +143,15 @@ static void test_kv_layout(void **state)
     struct qn_kv_layout layout;
     struct quern_error err;
     assert_int_equal(
-        qn_kv_layout_make(&cb, &graph.view, place, devices, 2, QUERN_F16, QUERN_Q8_0, &layout, &err),
+        qn_kv_layout_make(&cb, &graph.view, place, devices, 2, QUERN_F16, QUERN_Q8_0, 4096, &layout, &err),
         QUERN_OK);
     assert_int_equal(layout.n_groups, 2); /* full attention, and a window of 16 */
     assert_int_equal(layout.n_homes, 2);
     assert_int_equal(layout.layer[0].v_offset - layout.layer[0].k_offset, 2 * 32 * QN_PAGE_TOKENS * 2);
     assert_true(layout.home[0].page_bytes >= 2 * QN_PAGE_TOKENS * (32 * 2 + 34));
     assert_true(layout.home[0].page_bytes * layout.pages_per_pool[0] <= devices[0].caps.max_buffer_bytes);
+    assert_int_equal(layout.pages_per_pool[0], 4096 / QN_PAGE_TOKENS + 2);
+    assert_int_equal(layout.pages_per_pool[1], (16 + QN_MAX_BUCKET) / QN_PAGE_TOKENS + 2);
     qn_kv_layout_finish(&cb, &layout);
 
     /* attention of the second layer on another device: it owns that layer's cache, and the first still writes
@@ -159,7 +161,7 @@ static void test_kv_layout(void **state)
         place[n] = node->op == QUERN_OP_ATTENTION && node->layer == 1;
     }
     assert_int_equal(
-        qn_kv_layout_make(&cb, &graph.view, place, devices, 2, QUERN_F32, QUERN_F32, &layout, &err),
+        qn_kv_layout_make(&cb, &graph.view, place, devices, 2, QUERN_F32, QUERN_F32, 4096, &layout, &err),
         QUERN_OK);
     const struct qn_kv_home *home = &layout.home[layout.layer[1].home];
     assert_int_equal(home->owner, 1);
@@ -168,7 +170,7 @@ static void test_kv_layout(void **state)
     qn_kv_layout_finish(&cb, &layout);
 
     assert_int_equal(
-        qn_kv_layout_make(&cb, &graph.view, place, devices, 2, QUERN_Q4_0, QUERN_F32, &layout, &err),
+        qn_kv_layout_make(&cb, &graph.view, place, devices, 2, QUERN_Q4_0, QUERN_F32, 4096, &layout, &err),
         QUERN_ERR_UNSUPPORTED);
     qn_graph_finish(&cb, &graph);
 }
