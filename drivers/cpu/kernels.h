@@ -92,9 +92,11 @@ struct qn_kernels {
     float (*sum_squares)(const float *x, size_t n);
     /* Attention over a block of QN_ATTEND_ROWS positions, for n queries. keys: [d][QN_ATTEND_ROWS], values:
      * [QN_ATTEND_ROWS][d], d a multiple of 16 in attend_values. Sums run in the order of i, and of j.
+     * transpose: keys[i][j] = rows[j][i], d a multiple of 16
      * scores:  score[t][j] = sum_i q_t[i] keys[i][j]
      * values:  out[t][i] += sum_j weight[t][j] values[j][i]
      * exp:     x_j = e^(x_j - max), within 2 units in the last place, about 1e-38 at least */
+    void (*attend_transpose)(const float *rows, size_t d, float *keys);
     void (*attend_scores)(const float *const *q, size_t n, size_t d, const float *keys, float *score);
     void (*attend_values)(const float *weight, size_t n, size_t d, const float *values, float *out);
     void (*attend_exp)(float *x, float max);

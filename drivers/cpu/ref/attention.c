@@ -82,7 +82,7 @@ struct attend {
     uint32_t dim_v; /* head_dim_v, rounded up to 16 */
     float *keys;    /* [head_dim_k][QN_ATTEND_ROWS] */
     float *values;  /* [QN_ATTEND_ROWS][dim_v] */
-    float *row;     /* [head_dim_k]: a key that was decoded */
+    float *rows;    /* [QN_ATTEND_ROWS][head_dim_k]: keys as they come */
     float *score;   /* [MAX_QUERIES][QN_ATTEND_ROWS] */
     float *sums;    /* [MAX_QUERIES][dim_v]: of the queries at hand */
     float *out;     /* [MAX_QUERIES][dim_v]: weighted sums of the values so far, by number */
@@ -99,7 +99,7 @@ static uint32_t round_up_16(uint32_t n)
 static size_t attend_floats(const struct quern_kv_layer *layer)
 {
     size_t dim_k = round_up_16(layer->head_dim_k), dim_v = round_up_16(layer->head_dim_v);
-    return (dim_k + dim_v) * QN_ATTEND_ROWS + dim_k + MAX_QUERIES * (QN_ATTEND_ROWS + 2 * dim_v + 2);
+    return (2 * dim_k + dim_v) * QN_ATTEND_ROWS + MAX_QUERIES * (QN_ATTEND_ROWS + 2 * dim_v + 2);
 }
 
 /* Divides memory of that size. */
@@ -109,12 +109,26 @@ static void carve(struct attend *a, const struct quern_kv_layer *layer, float *m
     a->dim_v = round_up_16(layer->head_dim_v);
     a->keys = memory;
     a->values = a->keys + dim_k * QN_ATTEND_ROWS;
-    a->row = a->values + (size_t)a->dim_v * QN_ATTEND_ROWS;
-    a->score = a->row + dim_k;
+    a->rows = a->values + (size_t)a->dim_v * QN_ATTEND_ROWS;
+    a->score = a->rows + dim_k * QN_ATTEND_ROWS;
     a->sums = a->score + (size_t)MAX_QUERIES * QN_ATTEND_ROWS;
     a->out = a->sums + (size_t)MAX_QUERIES * a->dim_v;
     a->max = a->out + (size_t)MAX_QUERIES * a->dim_v;
     a->total = a->max + MAX_QUERIES;
+}
+
+/* n rows, one after another, to rows of `stride` floats; what is beyond dim is zero. */
+static void decode_rows(const struct qn_kernels *kernels, uint32_t format, const char *rows, size_t row_bytes,
+                        size_t dim, size_t stride, uint32_t n, float *out)
+{
+    if (dim == stride) {
+        kernels->dequantise[format](rows, out, n * dim);
+        return;
+    }
+    for (uint32_t j = 0; j < n; j++) {
+        kernels->dequantise[format](rows + j * row_bytes, out + j * stride, dim);
+        memset(out + j * stride + dim, 0, (stride - dim) * sizeof *out);
+    }
 }
 
 /* Decodes the positions from first to last of the block that begins at `start`; its other rows are zeros.
@@ -123,25 +137,29 @@ static bool load_block(const struct qn_op *op, const struct qn_run *run, struct 
                        const uint32_t *pages, uint32_t start, uint32_t first, uint32_t last)
 {
     const struct quern_kv_binding *at = &op->kv.at;
-    uint32_t dim_k = op->kv.layer.head_dim_k, dim_v = op->kv.layer.head_dim_v;
-    for (uint32_t j = 0; j < QN_ATTEND_ROWS; j++) {
-        uint32_t position = start + j;
-        float *value = a->values + (size_t)j * a->dim_v;
-        memset(value, 0, a->dim_v * sizeof *value);
-        memset(a->row, 0, dim_k * sizeof *a->row);
-        if (position >= first && position <= last) {
-            char *page = qn_kv_page(op, run, pages[position / at->page_tokens]);
-            if (!page)
-                return false;
-            uint32_t row = position % at->page_tokens;
-            run->kernels->dequantise[at->k_format](
-                page_row(op, page, at->k_offset, op->kv.k_row_bytes, a->kv_head, row), a->row, dim_k);
-            run->kernels->dequantise[at->v_format](
-                page_row(op, page, at->v_offset, op->kv.v_row_bytes, a->kv_head, row), value, dim_v);
-        }
-        for (uint32_t i = 0; i < dim_k; i++)
-            a->keys[(size_t)i * QN_ATTEND_ROWS + j] = a->row[i];
+    const struct quern_kv_layer *layer = &op->kv.layer;
+    size_t stride_k = round_up_16(layer->head_dim_k), stride_v = a->dim_v;
+    uint32_t begin = first > start ? first - start : 0;
+    uint32_t end = last - start < QN_ATTEND_ROWS ? last - start + 1 : QN_ATTEND_ROWS;
+    memset(a->rows, 0, begin * stride_k * sizeof(float));
+    memset(a->values, 0, begin * stride_v * sizeof(float));
+    memset(a->rows + end * stride_k, 0, (QN_ATTEND_ROWS - end) * stride_k * sizeof(float));
+    memset(a->values + end * stride_v, 0, (QN_ATTEND_ROWS - end) * stride_v * sizeof(float));
+    for (uint32_t j = begin; j < end;) {
+        uint32_t row = (start + j) % at->page_tokens;
+        uint32_t n = at->page_tokens - row < end - j ? at->page_tokens - row : end - j;
+        char *page = qn_kv_page(op, run, pages[(start + j) / at->page_tokens]);
+        if (!page)
+            return false;
+        decode_rows(run->kernels, at->k_format,
+                    page_row(op, page, at->k_offset, op->kv.k_row_bytes, a->kv_head, row), op->kv.k_row_bytes,
+                    layer->head_dim_k, stride_k, n, a->rows + j * stride_k);
+        decode_rows(run->kernels, at->v_format,
+                    page_row(op, page, at->v_offset, op->kv.v_row_bytes, a->kv_head, row), op->kv.v_row_bytes,
+                    layer->head_dim_v, stride_v, n, a->values + j * stride_v);
+        j += n;
     }
+    run->kernels->attend_transpose(a->rows, stride_k, a->keys);
     return true;
 }
 

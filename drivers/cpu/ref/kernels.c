@@ -57,6 +57,13 @@ static float sum_squares(const float *x, size_t n)
     return dot_f32(x, x, n);
 }
 
+static void attend_transpose(const float *rows, size_t d, float *keys)
+{
+    for (size_t i = 0; i < d; i++)
+        for (size_t j = 0; j < QN_ATTEND_ROWS; j++)
+            keys[i * QN_ATTEND_ROWS + j] = rows[j * d + i];
+}
+
 static void attend_scores(const float *const *q, size_t n, size_t d, const float *keys, float *score)
 {
     for (size_t t = 0; t < n; t++) {
@@ -241,6 +248,7 @@ void qn_kernels_ref(struct qn_kernels *kernels)
     kernels->axpy_f32 = axpy_f32;
     kernels->axpy_f16 = axpy_f16;
     kernels->sum_squares = sum_squares;
+    kernels->attend_transpose = attend_transpose;
     kernels->attend_scores = attend_scores;
     kernels->attend_values = attend_values;
     kernels->attend_exp = attend_exp;

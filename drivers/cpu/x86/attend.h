@@ -10,6 +10,16 @@ enum {
     ATTEND_QUERIES = 12 / ATTEND_VECTORS,
 };
 
+static void qn_attend_transpose(const float *rows, size_t d, float *keys)
+{
+    for (size_t j = 0; j < QN_ATTEND_ROWS; j += LANES)
+        for (size_t i = 0; i < d; i += 4) {
+            vi column[4];
+            vi_piece((const uint8_t *)(rows + j * d + i), d * sizeof *rows, column);
+            QN_UNROLL for (int c = 0; c < 4; c++) vi_store(keys + (i + c) * QN_ATTEND_ROWS + j, column[c]);
+        }
+}
+
 QN_INLINE void qn_attend_scores_n(const float *const *q, int n, size_t d, const float *keys, float *score)
 {
     vf sum[ATTEND_QUERIES][ATTEND_VECTORS];
