@@ -37,13 +37,15 @@ QUERN_API enum quern_status quern_session_create(struct quern_session **session,
 QUERN_API void quern_session_destroy(struct quern_session **session);
 
 /* Appends n tokens to a sequence and evaluates them, in chunks. Afterwards the logits of the last one can be
- * read. On failure the sequence is as before. Non-finite logits are QUERN_ERR_NUMERIC. */
+ * read. On failure the sequence is as before, except for what QUERN_OVERFLOW_SHIFT dropped to make room.
+ * Non-finite logits are QUERN_ERR_NUMERIC. */
 QUERN_API enum quern_status quern_session_feed(struct quern_session *session, uint32_t seq,
                                                const int32_t *tokens, size_t n, struct quern_error *err);
 
 /* Makes the sequence consist of exactly these tokens. Keys and values of the longest common prefix with what
  * any sequence of this session holds are reused, the rest is evaluated (at least the last token). *n_reused
- * may be NULL. */
+ * may be NULL. A prompt that cannot be taken (bad tokens, longer than the context) leaves the sequence as it
+ * was; one that fails on the way leaves the reused prefix. */
 QUERN_API enum quern_status quern_session_prompt(struct quern_session *session, uint32_t seq,
                                                  const int32_t *tokens, size_t n, size_t *n_reused,
                                                  struct quern_error *err);
