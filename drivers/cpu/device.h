@@ -172,7 +172,7 @@ struct quern_prepared {
 
 enum {
     QN_MAX_STAGES = 4, /* of one operation */
-    QN_UNIT_ROWS = 16, /* rows of a weight that are never split */
+    QN_UNIT_ROWS = 32, /* rows of a weight that are never split */
 };
 
 struct qn_planner {

@@ -88,14 +88,20 @@ static void wait_for_news(struct qn_pool *pool, uint64_t seen)
     qn_mutex_unlock(&pool->mutex);
 }
 
+/* Chunks begin large, so that a thread reads long stretches of memory, and shrink towards the grain, so that
+ * all end together. */
 static void take_chunks(struct qn_pool *pool, uint32_t worker)
 {
-    for (;;) {
-        uint64_t begin = atomic_fetch_add_explicit(&pool->next, pool->grain, memory_order_relaxed);
-        if (begin >= pool->count)
-            return;
-        uint64_t end = begin + pool->grain;
-        pool->fn(pool->arg, (uint32_t)begin, end < pool->count ? (uint32_t)end : pool->count, worker);
+    uint64_t begin = atomic_load_explicit(&pool->next, memory_order_relaxed);
+    while (begin < pool->count) {
+        uint64_t left = pool->count - begin, size = left / (2 * pool->n_threads);
+        if (size < pool->grain)
+            size = pool->grain < left ? pool->grain : left;
+        if (!atomic_compare_exchange_weak_explicit(&pool->next, &begin, begin + size, memory_order_relaxed,
+                                                   memory_order_relaxed))
+            continue;
+        pool->fn(pool->arg, (uint32_t)begin, (uint32_t)(begin + size), worker);
+        begin = atomic_load_explicit(&pool->next, memory_order_relaxed);
     }
 }
 

@@ -18,8 +18,9 @@ enum quern_status qn_pool_create(const struct quern_callbacks *cb, struct qn_poo
 void qn_pool_destroy(const struct quern_callbacks *cb, struct qn_pool **pool);
 uint32_t qn_pool_threads(const struct qn_pool *pool);
 
-/* Calls fn for all of the `count` items in chunks of at most `grain` (not 0), and returns when they are done.
- * Which worker does which chunk is left to chance. Called from one thread at a time; allocates nothing. */
+/* Calls fn for all of the `count` items in chunks of at least `grain` (not 0), and returns when they are
+ * done. Which worker does which chunk is left to chance. Called from one thread at a time; allocates nothing.
+ */
 void qn_pool_run(struct qn_pool *pool, uint32_t count, uint32_t grain, qn_pool_fn fn, void *arg);
 
 #endif

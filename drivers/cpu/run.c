@@ -6,7 +6,7 @@
 enum {
     SHARE_NS = 6000,       /* work below this is done by the calling thread alone */
     CHUNK_NS = 3000,       /* a chunk is worth at least this much */
-    CHUNKS_PER_THREAD = 8, /* so that a thread which comes late finds something left to do */
+    CHUNKS_PER_THREAD = 4, /* the last ones at least: a thread which comes late finds something left */
 };
 
 struct call {
