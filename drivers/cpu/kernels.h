@@ -82,12 +82,8 @@ struct qn_kernels {
     void (*pack_q8)(const float *restrict x, size_t k, void *restrict row);
     /* Decodes n weights; as formats.h, or faster with the same bits. */
     void (*dequantise[QUERN_FORMAT_END])(const void *restrict blocks, float *restrict out, size_t n);
-    /* sum a_i b_i, in an order that depends on n alone. */
-    float (*dot_f32)(const float *a, const float *b, size_t n);
-    float (*dot_f16)(const uint16_t *a, const float *b, size_t n);
     /* y_i += a x_i */
     void (*axpy_f32)(float a, const float *restrict x, float *restrict y, size_t n);
-    void (*axpy_f16)(float a, const uint16_t *restrict x, float *restrict y, size_t n);
     /* sum x_i^2 */
     float (*sum_squares)(const float *x, size_t n);
     /* Attention over a block of QN_ATTEND_ROWS positions, for n queries. keys: [d][QN_ATTEND_ROWS], values:

@@ -254,36 +254,97 @@ static void check_vectors(const struct qn_kernels *kernels)
 {
     enum { N = 261 };
     static float a[N], b[N], y[N + 1], before[N + 1];
-    static uint16_t half[N];
     qn_fill_activations(QN_FILL_RANDOM, 21, a, N);
     qn_fill_activations(QN_FILL_RANDOM, 22, b, N);
+    for (size_t n = 0; n <= N; n += n < 40 ? 1 : 13) {
+        double squares = 0;
+        for (size_t i = 0; i < n; i++)
+            squares += (double)a[i] * a[i];
+        assert_true(fabs(kernels->sum_squares(a, n) - squares) < 1e-4);
+        memcpy(y, b, sizeof b);
+        y[n < N ? n : N] = 7;
+        memcpy(before, y, sizeof y);
+        kernels->axpy_f32(0.75f, a, y, n);
+        for (size_t i = 0; i < n; i++)
+            assert_true(fabsf(y[i] - (before[i] + 0.75f * a[i])) < 1e-6f);
+        assert_memory_equal(y + n, before + n, (N + 1 - n) * sizeof *y);
+    }
+}
+
+/* Halves, as the KV cache holds them: the same bits as the format's own decoder. */
+static void check_halves(const struct qn_kernels *kernels)
+{
+    enum { N = 69 };
+    static float a[N], y[N + 1], want[N];
+    static uint16_t half[N];
+    qn_fill_activations(QN_FILL_RANDOM, 23, a, N);
     for (size_t i = 0; i < N; i++)
         half[i] = qn_f32_to_f16(a[i]);
-    for (size_t n = 0; n <= N; n += n < 40 ? 1 : 13) {
-        double dot = 0, dot_half = 0, squares = 0;
-        for (size_t i = 0; i < n; i++) {
-            dot += (double)a[i] * b[i];
-            dot_half += (double)qn_f16_to_f32(half[i]) * b[i];
-            squares += (double)a[i] * a[i];
-        }
-        assert_true(fabs(kernels->dot_f32(a, b, n) - dot) < 1e-4);
-        assert_true(fabs(kernels->dot_f16(half, b, n) - dot_half) < 1e-4);
-        assert_true(fabs(kernels->sum_squares(a, n) - squares) < 1e-4);
-        for (int from_half = 0; from_half < 2; from_half++) {
-            memcpy(y, b, sizeof b);
-            y[n < N ? n : N] = 7;
-            memcpy(before, y, sizeof y);
-            if (from_half)
-                kernels->axpy_f16(0.75f, half, y, n);
-            else
-                kernels->axpy_f32(0.75f, a, y, n);
-            for (size_t i = 0; i < n; i++) {
-                float x = from_half ? qn_f16_to_f32(half[i]) : a[i];
-                assert_true(fabsf(y[i] - (before[i] + 0.75f * x)) < 1e-6f);
+    for (size_t n = 1; n <= N; n++) {
+        y[n] = 7;
+        kernels->dequantise[QUERN_F16](half, y, n);
+        qn_format_get(QUERN_F16)->dequantise(half, want, n);
+        assert_memory_equal(y, want, n * sizeof *y);
+        assert_true(y[n] == 7);
+    }
+}
+
+/* The pieces of attention, for numbers of queries around the register blocks. */
+static void check_attend(const struct qn_kernels *kernels)
+{
+    enum { BLOCK = QN_ATTEND_ROWS, D = 80, MAX_N = 15 };
+    static float rows[BLOCK * D], keys[D * BLOCK], q[MAX_N * D], score[(MAX_N + 1) * BLOCK];
+    static float out[(MAX_N + 1) * D], before[(MAX_N + 1) * D], x[BLOCK];
+    qn_fill_activations(QN_FILL_RANDOM, 31, rows, BLOCK * D);
+    qn_fill_activations(QN_FILL_RANDOM, 32, q, MAX_N * D);
+    for (size_t d = 16; d <= D; d += 16) {
+        kernels->attend_transpose(rows, d, keys);
+        for (size_t i = 0; i < d; i++)
+            for (size_t j = 0; j < BLOCK; j++)
+                assert_true(keys[i * BLOCK + j] == rows[j * d + i]);
+        for (size_t n = 1; n <= MAX_N; n++) {
+            const float *queries[MAX_N];
+            for (size_t t = 0; t < n; t++)
+                queries[t] = q + t * D;
+            score[n * BLOCK] = 7;
+            kernels->attend_scores(queries, n, d, keys, score);
+            assert_true(score[n * BLOCK] == 7);
+            qn_fill_activations(QN_FILL_RANDOM, 33, out, (MAX_N + 1) * D);
+            memcpy(before, out, sizeof out);
+            kernels->attend_values(score, n, d, rows, out);
+            assert_memory_equal(out + n * d, before + n * d, sizeof out - n * d * sizeof *out);
+            for (size_t t = 0; t < n; t++) {
+                for (size_t j = 0; j < BLOCK; j++) {
+                    double want = 0;
+                    for (size_t i = 0; i < d; i++)
+                        want += (double)q[t * D + i] * rows[j * d + i];
+                    assert_true(fabs(score[t * BLOCK + j] - want) < 1e-4);
+                }
+                for (size_t i = 0; i < d; i++) {
+                    double want = before[t * d + i], most = fabs(want);
+                    for (size_t j = 0; j < BLOCK; j++) {
+                        want += (double)score[t * BLOCK + j] * rows[j * d + i];
+                        most += fabs((double)score[t * BLOCK + j] * rows[j * d + i]);
+                    }
+                    assert_true(fabs(out[t * d + i] - want) < 1e-5 * most);
+                }
             }
-            assert_memory_equal(y + n, before + n, (N + 1 - n) * sizeof *y);
         }
     }
+    for (size_t j = 0; j < BLOCK; j++)
+        x[j] = 3.0f - (float)j * 2.5f;
+    kernels->attend_exp(x, 3.0f);
+    for (size_t j = 0; j < BLOCK; j++) {
+        double want = exp(-(double)j * 2.5);
+        assert_true(fabs(x[j] - want) < 1e-6 * want);
+    }
+}
+
+static void test_attend(void **state)
+{
+    (void)state;
+    each_table(check_halves);
+    each_table(check_attend);
 }
 
 static void test_vectors(void **state)
@@ -384,8 +445,9 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names), cmocka_unit_test(test_pack),       cmocka_unit_test(test_vectors),
-        cmocka_unit_test(test_gate),  cmocka_unit_test(test_dequantise), cmocka_unit_test(test_matmul),
+        cmocka_unit_test(test_names),  cmocka_unit_test(test_pack), cmocka_unit_test(test_vectors),
+        cmocka_unit_test(test_attend), cmocka_unit_test(test_gate), cmocka_unit_test(test_dequantise),
+        cmocka_unit_test(test_matmul),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -116,13 +116,6 @@ static float dot_f32(const float *a, const float *b, size_t n)
     return out;
 }
 
-static float dot_f16(const uint16_t *a, const float *b, size_t n)
-{
-    float out;
-    dots(load4_f16, load1_f16, a, b, 0, n, 1, &out);
-    return out;
-}
-
 static float sum_squares(const float *x, size_t n)
 {
     return dot_f32(x, x, n);
@@ -140,11 +133,6 @@ QN_INLINE void axpy(load4_fn load4, load1_fn load1, float a, const void *x, floa
 static void axpy_f32(float a, const float *restrict x, float *restrict y, size_t n)
 {
     axpy(load4_f32, load1_f32, a, x, y, n);
-}
-
-static void axpy_f16(float a, const uint16_t *restrict x, float *restrict y, size_t n)
-{
-    axpy(load4_f16, load1_f16, a, x, y, n);
 }
 
 static void dequantise_f16(const void *restrict blocks, float *restrict out, size_t n)
@@ -196,9 +184,6 @@ void qn_kernels_neon(struct qn_kernels *kernels)
 #undef F
     kernels->dequantise[QUERN_F16] = dequantise_f16;
     kernels->pack_q8 = pack_q8;
-    kernels->dot_f32 = dot_f32;
-    kernels->dot_f16 = dot_f16;
     kernels->axpy_f32 = axpy_f32;
-    kernels->axpy_f16 = axpy_f16;
     kernels->sum_squares = sum_squares;
 }

@@ -28,28 +28,10 @@ static float dot_f32(const float *a, const float *b, size_t n)
     return add_lanes(lane);
 }
 
-static float dot_f16(const uint16_t *a, const float *b, size_t n)
-{
-    float lane[LANES] = {0};
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (size_t l = 0; l < LANES; l++)
-            lane[l] += qn_f16_to_f32(a[i + l]) * b[i + l];
-    for (size_t l = 0; i < n; i++, l++)
-        lane[l] += qn_f16_to_f32(a[i]) * b[i];
-    return add_lanes(lane);
-}
-
 static void axpy_f32(float a, const float *restrict x, float *restrict y, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         y[i] += a * x[i];
-}
-
-static void axpy_f16(float a, const uint16_t *restrict x, float *restrict y, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        y[i] += a * qn_f16_to_f32(x[i]);
 }
 
 static float sum_squares(const float *x, size_t n)
@@ -243,10 +225,7 @@ void qn_kernels_ref(struct qn_kernels *kernels)
 {
 #include "formats/formats.inc"
     kernels->pack_q8 = pack_q8;
-    kernels->dot_f32 = dot_f32;
-    kernels->dot_f16 = dot_f16;
     kernels->axpy_f32 = axpy_f32;
-    kernels->axpy_f16 = axpy_f16;
     kernels->sum_squares = sum_squares;
     kernels->attend_transpose = attend_transpose;
     kernels->attend_scores = attend_scores;

@@ -43,10 +43,7 @@ static void qn_fill_float(struct qn_kernels *kernels)
 #include "formats/formats.inc"
     kernels->pack_q8 = qn_pack_q8;
     kernels->dequantise[QUERN_F16] = qn_decode_f16;
-    kernels->dot_f32 = qn_dot_f32;
-    kernels->dot_f16 = qn_dot_f16;
     kernels->axpy_f32 = qn_axpy_f32;
-    kernels->axpy_f16 = qn_axpy_f16;
     kernels->sum_squares = qn_sum_squares;
     kernels->gate = qn_gate;
     kernels->attend_transpose = qn_attend_transpose;

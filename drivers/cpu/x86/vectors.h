@@ -66,20 +66,6 @@ static float qn_dot_f32(const float *a, const float *b, size_t n)
     return vf_sum(vf_add(vf_add(acc[0], acc[1]), vf_add(acc[2], acc[3])));
 }
 
-static float qn_dot_f16(const uint16_t *a, const float *b, size_t n)
-{
-    vf acc[4] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
-    size_t i = 0;
-    for (; i + 4 * LANES <= n; i += 4 * LANES)
-        QN_UNROLL for (int j = 0; j < 4; j++) acc[j] =
-            vf_fma(vf_load_half(a + i + j * LANES), vf_load(b + i + j * LANES), acc[j]);
-    for (; i + LANES <= n; i += LANES)
-        acc[0] = vf_fma(vf_load_half(a + i), vf_load(b + i), acc[0]);
-    if (i < n)
-        acc[1] = vf_fma(vf_load_half_n(a + i, n - i), vf_load_n(b + i, n - i), acc[1]);
-    return vf_sum(vf_add(vf_add(acc[0], acc[1]), vf_add(acc[2], acc[3])));
-}
-
 static float qn_sum_squares(const float *x, size_t n)
 {
     return qn_dot_f32(x, x, n);
@@ -93,16 +79,6 @@ static void qn_axpy_f32(float a, const float *restrict x, float *restrict y, siz
         vf_store(y + i, vf_fma(scale, vf_load(x + i), vf_load(y + i)));
     if (i < n)
         vf_store_n(y + i, vf_fma(scale, vf_load_n(x + i, n - i), vf_load_n(y + i, n - i)), n - i);
-}
-
-static void qn_axpy_f16(float a, const uint16_t *restrict x, float *restrict y, size_t n)
-{
-    const vf scale = vf_set(a);
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        vf_store(y + i, vf_fma(scale, vf_load_half(x + i), vf_load(y + i)));
-    if (i < n)
-        vf_store_n(y + i, vf_fma(scale, vf_load_half_n(x + i, n - i), vf_load_n(y + i, n - i)), n - i);
 }
 
 static void qn_decode_f16(const void *restrict blocks, float *restrict out, size_t n)
