@@ -40,6 +40,13 @@ uint64_t qn_value_bytes(const struct quern_value *value, uint32_t n_tokens, uint
     return bytes;
 }
 
+uint32_t qn_node_kv_layer(const struct quern_node *node)
+{
+    if (node->op == QUERN_OP_ATTENTION)
+        return node->attr.attention.kv_layer;
+    return node->op == QUERN_OP_KV_STORE ? node->attr.kv_store.kv_layer : QUERN_NONE;
+}
+
 /* ---- adding ---- */
 
 static bool grow_failed(struct qn_builder *b)

@@ -80,6 +80,9 @@ uint64_t qn_value_dim(const struct quern_value *value, unsigned i, uint32_t n_to
 enum quern_status qn_graph_fuse(const struct quern_callbacks *cb, struct qn_graph *graph,
                                 struct quern_error *err);
 
+/* KV layer that a node reads or writes; QUERN_NONE for other operations. */
+uint32_t qn_node_kv_layer(const struct quern_node *node);
+
 /* Arithmetic of a node for a step: multiplications and additions, and the least bytes that must move.
  * `kv_bytes` is what one token's K and V take in the node's KV layer, n_kv the tokens it looks at. */
 struct qn_node_work {

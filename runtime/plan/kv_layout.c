@@ -28,14 +28,6 @@ static uint32_t home_of(struct qn_kv_layout *layout, uint32_t group, uint32_t ow
     return layout->n_homes++;
 }
 
-/* KV layer that a node touches, QUERN_NONE for other nodes. */
-static uint32_t kv_layer_of(const struct quern_node *node)
-{
-    if (node->op == QUERN_OP_ATTENTION)
-        return node->attr.attention.kv_layer;
-    return node->op == QUERN_OP_KV_STORE ? node->attr.kv_store.kv_layer : QUERN_NONE;
-}
-
 static uint64_t slice_bytes(enum quern_format format, uint64_t n_head, uint64_t head_dim)
 {
     uint64_t bytes = qn_format_row_bytes(format, head_dim) * n_head * QN_PAGE_TOKENS;
@@ -103,7 +95,7 @@ enum quern_status qn_kv_layout_make(const struct quern_callbacks *cb, const stru
                 add_layer(layout, graph, node->attr.attention.kv_layer, place[n], k_format, v_format, err);
     }
     for (uint32_t n = 0; n < graph->n_nodes && !status; n++) {
-        uint32_t l = kv_layer_of(quern_graph_node(graph, n));
+        uint32_t l = qn_node_kv_layer(quern_graph_node(graph, n));
         if (l == QUERN_NONE)
             continue;
         const struct quern_caps *caps = &devices[place[n]].caps; /* of whoever stores, too */

@@ -195,20 +195,13 @@ static uint64_t kv_token_bytes(const struct qn_variant *variant, const struct qu
                                qn_format_row_bytes(variant->v_format, layer->head_dim_v));
 }
 
-static uint32_t kv_layer_of(const struct quern_node *node)
-{
-    return node->op == QUERN_OP_ATTENTION  ? node->attr.attention.kv_layer
-           : node->op == QUERN_OP_KV_STORE ? node->attr.kv_store.kv_layer
-                                           : QUERN_NONE;
-}
-
 static void add_span(struct quern_session *s, const struct qn_plan *plan, uint32_t device,
                      const struct quern_node_time *time)
 {
     const struct quern_graph *g = &plan->graph->view;
     const struct quern_node *node = quern_graph_node(g, time->node);
     uint64_t n_kv = 0, kv_bytes = 0;
-    uint32_t layer = kv_layer_of(node);
+    uint32_t layer = qn_node_kv_layer(node);
     if (layer != QUERN_NONE) {
         kv_bytes = kv_token_bytes(s->variant, quern_graph_kv(g, layer));
         for (uint32_t row = 0; row < s->step->n_seqs; row++)
