@@ -1,32 +1,29 @@
 /* quern run: a prompt goes in, text comes out. */
-#include "common.h"
+#include "sampling.h"
 #include "term.h"
 #include "verbs.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct run_options {
     struct model_options model;
+    struct sampling_options sampling;
     const char *prompt, *file;
-    struct arg_list stop, bias;
-    int64_t n_predict, n_probs, keep, seed;
-    int64_t top_k, last_n;
-    double temperature, top_p, min_p, repeat, presence, frequency;
+    struct arg_list stop;
+    int64_t n_predict, n_probs, keep;
     bool ignore_end, shift, json, quiet_prompt, special, no_escape, no_timings;
 };
 
 /* A generation as it goes on. */
 struct run {
     const struct run_options *options;
-    struct quern_logit_bias *bias;
+    struct sampling sampling;
     struct quern_sampler *sampler;
     struct buffer text;
     cJSON *tokens; /* with --json */
     uint64_t begin_ns, first_ns, prompt_ns;
-    uint64_t seed;
     size_t n_prompt;
     bool ends_line;
 };
@@ -50,43 +47,6 @@ static int read_prompt(const struct run_options *o, struct buffer *prompt)
     if (code == EXIT_DONE && prompt->n > 0 && prompt->data[prompt->n - 1] == '\n')
         prompt->data[--prompt->n] = '\0';
     return code;
-}
-
-/* "15043+1", "15043-0.5", "15043-inf" */
-static int parse_biases(struct run *run)
-{
-    const struct arg_list *list = &run->options->bias;
-    run->bias = need_memory(NULL, list->n + 1, sizeof *run->bias);
-    for (size_t i = 0; i < list->n; i++) {
-        const char *text = list->items[i];
-        char *sign, *end;
-        long token = strtol(text, &sign, 10);
-        double value = strtod(sign, &end);
-        if (sign == text || token < 0 || token > INT32_MAX || (*sign != '+' && *sign != '-') || *end ||
-            isnan(value) || value == INFINITY)
-            return verb_usage(&verb_run, "--logit-bias: expected ID+BIAS or ID-BIAS, not \"%s\"", text);
-        run->bias[i] = (struct quern_logit_bias){.token = (int32_t)token, .bias = (float)value};
-    }
-    return EXIT_DONE;
-}
-
-static int make_sampler(struct run *run, const struct loaded *loaded)
-{
-    const struct run_options *o = run->options;
-    struct quern_error err = {0};
-    uint32_t last_n = o->last_n < 0 ? quern_session_n_ctx(loaded->session) : (uint32_t)o->last_n;
-    enum quern_status status = quern_sampler_create(
-        &run->sampler, quern_vocab_size(loaded->vocab),
-        quern_sampler_params(.seed = run->seed, .temperature = (float)o->temperature,
-                             .top_k = o->top_k < 0 ? 0 : (uint32_t)o->top_k, .top_p = (float)o->top_p,
-                             .min_p = (float)o->min_p, .repeat_penalty = (float)o->repeat,
-                             .presence_penalty = (float)o->presence, .frequency_penalty = (float)o->frequency,
-                             .penalty_last_n = last_n, .bias = run->bias, .n_bias = o->bias.n,
-                             .n_probs = (uint32_t)o->n_probs),
-        NULL, &err);
-    if (status == QUERN_ERR_PARAM)
-        return verb_usage(&verb_run, "%s", err.text);
-    return status == QUERN_OK ? EXIT_DONE : fault(o->model.model, &err);
 }
 
 /* ---- output ---- */
@@ -152,7 +112,7 @@ static void print_json(struct run *run, const struct loaded *loaded, const char 
 {
     cJSON *root = json_object();
     json_put_text(root, "model", run->options->model.model);
-    json_put_int(root, "seed", (int64_t)run->seed);
+    json_put_int(root, "seed", (int64_t)run->sampling.seed);
     json_put_bytes(root, "prompt", prompt, n_prompt_bytes);
     json_put_bytes(root, "text", run->text.data ? run->text.data : "", run->text.n);
     json_put_text(root, "stop", stop);
@@ -186,8 +146,8 @@ static void print_timings(const struct run *run, const struct loaded *loaded,
         fprintf(stderr, "first token  %10.2f ms  after the prompt was given\n",
                 (double)(run->first_ns - run->begin_ns) / 1e6);
     fprintf(stderr, "stopped by   %s\n", stop);
-    if (run->options->seed < 0 && run->options->temperature > 0)
-        fprintf(stderr, "seed         %" PRIu64 "\n", run->seed);
+    if (sampling_varies(&run->sampling))
+        fprintf(stderr, "seed         %" PRIu64 "\n", run->sampling.seed);
 }
 
 /* ---- the generation ---- */
@@ -252,7 +212,8 @@ static int prepare(struct run *run, struct loaded *loaded, const struct buffer *
     if (code == EXIT_DONE && ids->n == 0)
         code = verb_usage(&verb_run, "the prompt is empty");
     if (code == EXIT_DONE)
-        code = make_sampler(run, loaded);
+        code = sampling_create(&run->sampling, loaded, o->model.model, run->sampling.seed,
+                               (uint32_t)o->n_probs, &run->sampler);
     return code;
 }
 
@@ -267,11 +228,10 @@ static int run_run(const void *options, const struct arg_list *rest)
         if (o->stop.items[i][0] == '\0')
             return verb_usage(&verb_run, "--stop: the string is empty");
     struct run run = {.options = o, .ends_line = true};
-    run.seed = o->seed >= 0 ? (uint64_t)o->seed : term_random();
     struct buffer prompt = {0};
     struct loaded loaded = {0};
     struct id_list ids = {0};
-    int code = parse_biases(&run);
+    int code = sampling_start(&run.sampling, &verb_run, &o->sampling);
     if (code == EXIT_DONE)
         code = read_prompt(o, &prompt);
     if (code == EXIT_DONE)
@@ -287,7 +247,7 @@ static int run_run(const void *options, const struct arg_list *rest)
     ids_finish(&ids);
     buffer_finish(&prompt);
     buffer_finish(&run.text);
-    free(run.bias);
+    sampling_finish(&run.sampling);
     quern_sampler_destroy(&run.sampler);
     close_model(&loaded);
     return code;
@@ -312,32 +272,10 @@ static const struct arg_option text_args[] = {
     {"--n-probs", ARG_INT, AT(n_probs), "N", "with --json: the N most probable tokens of each draw", 0, 1e6},
 };
 
-static const struct arg_option sampling_args[] = {
-    {"-s, --seed", ARG_INT, AT(seed), "N", "seed of the draws; -1: another one each time", -1, 9e18},
-    {"--temp, --temperature", ARG_REAL, AT(temperature), "X",
-     "temperature; 0: always the most probable token", 0, 1e6},
-    {"--top-k", ARG_INT, AT(top_k), "N", "draw from the N best tokens; 0: all", -1, 1e9},
-    {"--top-p", ARG_REAL, AT(top_p), "X", "draw from the best tokens that make up X; 1: all", 0, 1},
-    {"--min-p", ARG_REAL, AT(min_p), "X", "no tokens less probable than X times the best; 0: all", 0, 1},
-    {"--repeat-penalty", ARG_REAL, AT(repeat), "X", "divide logits of recent tokens; 1: none", 1e-6, 1e6},
-    {"--presence-penalty", ARG_REAL, AT(presence), "X", "subtract from logits of recent tokens", -1e6, 1e6},
-    {"--frequency-penalty", ARG_REAL, AT(frequency), "X", "subtract for each time that a token came", -1e6,
-     1e6},
-    {"--repeat-last-n", ARG_INT, AT(last_n), "N", "how far back \"recent\" reaches; -1: the context", -1,
-     1e9},
-    {"--logit-bias, -l", ARG_LIST, AT(bias), "ID+X", "add X to a token's logit (ID-X, ID-inf); repeatable"},
-};
-
 static const struct run_options run_defaults = {
     .model = MODEL_DEFAULTS,
+    .sampling = SAMPLING_DEFAULTS,
     .n_predict = -1,
-    .seed = -1,
-    .temperature = 0.8,
-    .top_k = 40,
-    .top_p = 0.95,
-    .min_p = 0.05,
-    .repeat = 1,
-    .last_n = 64,
 };
 
 const struct verb verb_run = {
@@ -350,7 +288,7 @@ const struct verb verb_run = {
         "QUERN_DEVICE, QUERN_THREADS and QUERN_CPU_ISA stand for options that are not given.",
     .tables = {{"Model", model_arg, ARG_N(model_arg), AT(model)},
                {"Text", text_args, ARG_N(text_args), 0},
-               {"Sampling", sampling_args, ARG_N(sampling_args), 0},
+               {"Sampling", sampling_args, ARG_N(sampling_args), AT(sampling)},
                {"Context", context_args, ARG_N(context_args), AT(model)},
                {"Running", load_args, ARG_N(load_args), AT(model)}},
     .defaults = &run_defaults,
