@@ -18,35 +18,55 @@
 
 /* ---- Ctrl-C ---- */
 
-static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t interrupted, terminated;
 
-static void on_interrupt(int number)
+/* The first one is noted, a second one before the first was answered does what it does by default. */
+static void on_signal(int number)
 {
-    (void)number;
-    interrupted = 1;
+    volatile sig_atomic_t *noted = number == SIGTERM ? &terminated : &interrupted;
+    if (*noted) {
+        signal(number, SIG_DFL);
+        raise(number);
+        return;
+    }
+    *noted = 1;
 #ifdef _WIN32
-    signal(SIGINT, SIG_DFL);
+    signal(number, on_signal);
+#endif
+}
+
+static void catch_signal(int number)
+{
+#ifdef _WIN32
+    signal(number, on_signal);
+#else
+    /* No SA_RESTART: a read from the terminal ends too. */
+    struct sigaction action = {.sa_handler = on_signal}, old;
+    sigemptyset(&action.sa_mask);
+    if (sigaction(number, NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+        sigaction(number, &action, NULL);
 #endif
 }
 
 void term_catch_interrupt(void)
 {
-#ifdef _WIN32
-    signal(SIGINT, on_interrupt);
-#else
-    /* No SA_RESTART: a read from the terminal ends too. */
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
-    sigemptyset(&action.sa_mask);
-    struct sigaction old;
-    if (sigaction(SIGINT, NULL, &old) == 0 && old.sa_handler != SIG_IGN)
-        sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-#endif
+    catch_signal(SIGINT);
+    catch_signal(SIGTERM);
 }
 
 bool term_interrupted(void)
 {
-    return interrupted != 0;
+    return interrupted != 0 || terminated != 0;
+}
+
+void term_forget_interrupt(void)
+{
+    interrupted = 0;
+}
+
+bool term_terminated(void)
+{
+    return terminated != 0;
 }
 
 /* ---- status line ---- */
@@ -116,6 +136,20 @@ uint32_t term_random(void)
     uint64_t x = (uint64_t)now.tv_sec * 1000000007u + (uint64_t)now.tv_nsec + (uint64_t)(uintptr_t)&now;
     x = (x ^ (x >> 31)) * 0x9E3779B97F4A7C15u;
     return (uint32_t)(x >> 32);
+}
+
+bool term_program_path(char *path, size_t size)
+{
+#ifdef __linux__
+    ssize_t n = readlink("/proc/self/exe", path, size);
+    if (n > 0 && (size_t)n < size) {
+        path[n] = '\0';
+        return true;
+    }
+#endif
+    (void)size;
+    path[0] = '\0';
+    return false;
 }
 
 unsigned term_processors(void)

@@ -6,9 +6,15 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* From now on the first Ctrl-C asks the work to end; a second one ends the process. */
+/* From now on the first Ctrl-C, or request to terminate, asks the work to end; a second one ends the process.
+ */
 void term_catch_interrupt(void);
+/* Whether the work shall end. */
 bool term_interrupted(void);
+/* The Ctrl-C has been answered: the next one counts as the first again. */
+void term_forget_interrupt(void);
+/* Whether the process shall end, whatever Ctrl-C means at the moment. */
+bool term_terminated(void);
 
 bool term_is_terminal(FILE *stream);
 
@@ -27,6 +33,8 @@ void term_status_end(void);
 uint64_t term_now_ns(void);
 /* A number that differs from run to run. */
 uint32_t term_random(void);
+/* Path of this program without links; false where it cannot be found out. */
+bool term_program_path(char *path, size_t size);
 /* Processors that the process may use. */
 unsigned term_processors(void);
 /* Name of the processor, "" where it is not known. */
