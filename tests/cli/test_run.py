@@ -1,7 +1,10 @@
 """quern run."""
 import os
+import pathlib
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 
 import cli
@@ -127,6 +130,38 @@ def test_not_finite():
             raise cli.Skip(f"{path} is not here")
         result = quern("run", "-m", path, "-p", "x", "-n", "4", "--no-display-prompt", code=1)
         assert len(result.lines) == 1 and name in result.lines[0], result.lines
+
+
+def test_model_not_named():
+    """QUERN_MODEL stands for -m; a program without a model of its own says what to do."""
+    env = environment(QUERN_MODEL=str(cli.model()))
+    named = quern("run", "-m", cli.model(), "--temp", "0", "-n", "4", "-p", "Hello").out
+    assert quern("run", "--temp", "0", "-n", "4", "-p", "Hello", env=env).out == named
+    missing = quern("run", "-p", "x", env=environment(QUERN_MODEL="not/here.gguf"), code=1)
+    assert missing.lines[0].startswith("quern: not/here.gguf: "), missing.lines
+    # nothing said at all: a story
+    story = quern("run", "--temp", "0", "-n", "4", env=env)
+    assert story.out.startswith(b"Once upon a time"), story.out
+    assert quern("run", "--temp", "0", "-n", "4", stdin=b"Hello\n", env=env).out == named
+    assert not run("--temp", "0", "-n", "4").out.startswith(b"Once")
+
+
+def test_program_that_was_moved():
+    """Away from its build folder the program looks for its model where an installation has it."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
+        (root / "bin").mkdir()
+        (root / "share" / "quern").mkdir(parents=True)
+        exe = shutil.copy(cli.EXE, root / "bin")
+
+        def moved():
+            return subprocess.run([exe, "run", "--temp", "0", "-n", "4", "-p", "Hello"], capture_output=True,
+                                  env=environment(), check=False)
+
+        without = moved()
+        assert without.returncode == 2 and b"-m FILE" in without.stderr, without
+        shutil.copy(cli.model(), root / "share" / "quern" / "quern-story-moe.gguf")
+        assert moved().stdout.startswith(b"Hello")
 
 
 def start(*args, stdin=subprocess.DEVNULL):

@@ -57,7 +57,6 @@ def test_values():
     fails(2, *model, "--logit-bias", "12", says=["--logit-bias"])
     fails(2, *model, "--n-probs", "3", says=["--json"])
     fails(2, *model, "-f", "x", says=["-p and -f"])
-    fails(2, "run", "-p", "x", says=["-m"])
     fails(2, "inspect")
     fails(2, "bench", "-m", "x", "-p", "12,x")
     fails(2, "bench", "-m", "x", "-pg", "12")

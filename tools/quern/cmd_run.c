@@ -1,4 +1,5 @@
 /* quern run: a prompt goes in, text comes out. */
+#include "default_model.h"
 #include "sampling.h"
 #include "term.h"
 #include "verbs.h"
@@ -30,7 +31,11 @@ struct run {
 
 /* ---- input ---- */
 
-static int read_prompt(const struct run_options *o, struct buffer *prompt)
+/* What the model that comes with the program tells where nobody says anything. */
+static const char story[] = "Once upon a time";
+
+/* `tell`: no prompt at all means the story. */
+static int read_prompt(const struct run_options *o, bool tell, struct buffer *prompt)
 {
     if (o->prompt && o->file)
         return verb_usage(&verb_run, "-p and -f exclude each other");
@@ -41,11 +46,14 @@ static int read_prompt(const struct run_options *o, struct buffer *prompt)
         free(text);
         return EXIT_DONE;
     }
-    if (!o->file && term_is_terminal(stdin))
+    bool terminal = !o->file && term_is_terminal(stdin);
+    if (terminal && !tell)
         return verb_usage(&verb_run, "no prompt: give one with -p or -f, or on standard input");
-    int code = read_input(o->file, prompt);
+    int code = terminal ? EXIT_DONE : read_input(o->file, prompt);
     if (code == EXIT_DONE && prompt->n > 0 && prompt->data[prompt->n - 1] == '\n')
         prompt->data[--prompt->n] = '\0';
+    if (code == EXIT_DONE && prompt->n == 0 && tell && !o->file)
+        buffer_put(prompt, story, strlen(story));
     return code;
 }
 
@@ -219,9 +227,10 @@ static int prepare(struct run *run, struct loaded *loaded, const struct buffer *
 
 static int run_run(const void *options, const struct arg_list *rest)
 {
-    const struct run_options *o = options;
-    if (!o->model.model)
-        return verb_usage(&verb_run, "which model? -m FILE");
+    struct run_options chosen = *(const struct run_options *)options;
+    const struct run_options *o = &chosen;
+    char room[DEFAULT_MODEL_PATH];
+    bool tell = !o->model.model;
     if (o->n_probs > 0 && !o->json)
         return verb_usage(&verb_run, "--n-probs shows in --json only");
     for (size_t i = 0; i < o->stop.n; i++)
@@ -233,7 +242,9 @@ static int run_run(const void *options, const struct arg_list *rest)
     struct id_list ids = {0};
     int code = sampling_start(&run.sampling, &verb_run, &o->sampling);
     if (code == EXIT_DONE)
-        code = read_prompt(o, &prompt);
+        code = default_model(&verb_run, &chosen.model, room);
+    if (code == EXIT_DONE)
+        code = read_prompt(o, tell, &prompt);
     if (code == EXIT_DONE)
         code = prepare(&run, &loaded, &prompt, &ids);
     if (code == EXIT_DONE) {
@@ -281,11 +292,12 @@ static const struct run_options run_defaults = {
 const struct verb verb_run = {
     .name = "run",
     .summary = "Continues a prompt with a model.",
-    .synopsis = "-m MODEL [-p PROMPT | -f FILE] [options]",
+    .synopsis = "[-m MODEL] [-p PROMPT | -f FILE] [options]",
     .details =
         "Text goes to standard output as it comes, timings and the seed to standard error at the end.\n"
         "Ctrl-C ends with the text so far and exit code 0; a second one ends at once.\n"
-        "QUERN_DEVICE, QUERN_THREADS and QUERN_CPU_ISA stand for options that are not given.",
+        "Without -m the model that comes with the program tells a story.\n"
+        "QUERN_MODEL, QUERN_DEVICE, QUERN_THREADS and QUERN_CPU_ISA stand for options that are not given.",
     .tables = {{"Model", model_arg, ARG_N(model_arg), AT(model)},
                {"Text", text_args, ARG_N(text_args), 0},
                {"Sampling", sampling_args, ARG_N(sampling_args), AT(sampling)},

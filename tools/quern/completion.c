@@ -304,7 +304,9 @@ static void write_man(FILE *out)
             fputc('\n', out);
         }
     }
-    fputs(".SH ENVIRONMENT\n.TP\n.B QUERN_DEVICE\nstands for \\-\\-device where that is not given\n"
+    fputs(".SH ENVIRONMENT\n.TP\n.B QUERN_MODEL\nstands for \\-\\-model of run and chat where that is not "
+          "given\n"
+          ".TP\n.B QUERN_DEVICE\nstands for \\-\\-device\n"
           ".TP\n.B QUERN_THREADS\nstands for \\-\\-threads\n"
           ".TP\n.B QUERN_CPU_ISA\nlimits the instruction sets of the processor that are used\n"
           ".SH EXIT STATUS\n0 done, 1 fault while running, 2 wrong usage, 130 interrupted before there was a "
