@@ -188,7 +188,8 @@ enum quern_status quern_generate(struct quern_session *session, const struct que
     status = generation_init(&g, session, params, err);
     bool done = params->max_tokens == 0;
     while (status == QUERN_OK && !done)
-        status = round_of(&g, session, result, &done, err);
+        status = qn_cancelled(g.cb) ? qn_fail(err, QUERN_ERR_CANCELLED, "cancelled")
+                                    : round_of(&g, session, result, &done, err);
     /* Text so far is text, also where the generation failed or was cancelled. */
     if (g.decoder && result->reason != QUERN_STOP_STRING && result->reason != QUERN_STOP_CALLER)
         flush_text(&g, &result->reason);

@@ -180,13 +180,14 @@ def interrupt(process):
 
 def test_interrupt():
     endless = ["run", "-m", cli.model(), *GREEDY, "--ignore-eos", "--context-shift"]
-    process = start(*endless)
-    first = os.read(process.stdout.fileno(), 1)
-    while len(first) < 200:
-        first += os.read(process.stdout.fileno(), 4096)
-    out, err = interrupt(process)
-    assert process.returncode == 0, (process.returncode, err)
-    assert (first + out).startswith(b"Hello there") and b"interrupted" in err
+    for args in (endless, [*endless[:-1], "-c", "60000"]):
+        process = start(*args)
+        first = os.read(process.stdout.fileno(), 1)
+        while len(first) < 200:
+            first += os.read(process.stdout.fileno(), 4096)
+        out, err = interrupt(process)
+        assert process.returncode == 0, (process.returncode, err)
+        assert (first + out).startswith(b"Hello there") and b"interrupted" in err
 
     process = start(*endless, "--json")
     time.sleep(1)
