@@ -30,7 +30,7 @@ def held_out(count):
 # ---- the checkpoint ----
 
 def windows(options):
-    """Logits and tokens of windows of n_ctx tokens: (logits of the second half, their targets, model)."""
+    """Evaluates windows of n_ctx tokens, each from BOS on: (ids [n], logits [n, n_vocab], model, tokenizer)."""
     import torch  # only what needs the checkpoint needs PyTorch
     from export import load
     torch.set_num_threads(2)
@@ -38,35 +38,46 @@ def windows(options):
     with open(options.file, encoding="ascii") as f:
         ids = [tokens.id[TEXT_END], *tokens.encode(f.read())]
     n = model.config.n_ctx
+    if len(ids) < n:
+        raise SystemExit(f"{options.file}: {len(ids)} tokens, a window has {n}")
     for at in range(0, len(ids) - n + 1, n):
-        window = torch.tensor([[tokens.id[TEXT_END], *ids[at + 1:at + n]]])
+        window = torch.tensor([tokens.id[TEXT_END], *ids[at + 1:at + n]])
         with torch.no_grad():
-            logits = model(window)[0]
-        yield logits[n // 2:-1], window[0, n // 2 + 1:], model
+            yield window, model(window[None])[0], model, tokens
 
 
 def perplexity(options):
+    """As quern perplexity has it: the second half of each window is scored."""
     from torch.nn import functional as F
-    losses = [F.cross_entropy(logits, targets, reduction="none") for logits, targets, _ in windows(options)]
-    n = sum(len(part) for part in losses)
-    mean = sum(part.double().sum().item() for part in losses) / n
-    print(f"PPL = {math.exp(mean):.4f} ({len(losses)} windows, {n} scored)")
+    total, n, n_windows = 0.0, 0, 0
+    for ids, logits, _, _ in windows(options):
+        half = len(ids) // 2
+        total += F.cross_entropy(logits[half:-1].double(), ids[half + 1:], reduction="sum").item()
+        n += len(ids) - half - 1
+        n_windows += 1
+    print(f"PPL = {math.exp(total / n):.4f} ({n_windows} windows, {n} scored)")
 
 
 def experts(options):
-    total, n = None, 0
-    for _, _, model in windows(options):
-        use = [e.use for e in model.experts()]
-        total = use if total is None else [a + b for a, b in zip(total, use)]
-        n += 1
-    if not total:
-        raise SystemExit("this model has no experts, or the text is shorter than a window")
-    fair = 1 / len(total[0])
-    print("share of the tokens' choices that each expert got, as a multiple of the fair share")
-    for i, layer in enumerate(total):
-        print(f"layer {i}  " + "  ".join(f"{x.item() / n / fair:.2f}" for x in layer))
-    flat = [x.item() / n / fair for layer in total for x in layer]
-    print(f"least {min(flat):.2f}, most {max(flat):.2f}")
+    """How often each expert is chosen, as a multiple of its fair share, and the tokens for which that is highest."""
+    import torch
+    counts = None  # [layer][expert, token]
+    for ids, _, model, tokens in windows(options):
+        if not model.config.n_expert:
+            raise SystemExit("this model has no experts")
+        if counts is None:
+            counts = [torch.zeros(model.config.n_expert, model.config.n_vocab) for _ in model.layers]
+        for layer, e in zip(counts, model.experts()):
+            for slot in range(model.config.n_expert_used):
+                layer.index_put_((e.chosen[:, slot], ids), torch.ones(len(ids)), accumulate=True)
+    shares = []
+    for i, layer in enumerate(counts):
+        share = layer.sum(1) / layer.sum() * len(layer)
+        lift = layer / layer.sum(0).clamp(min=1) * (layer.sum(0) >= 50)
+        shares += share.tolist()
+        for e, best in enumerate(lift.topk(6, 1).indices.tolist()):
+            print(f"layer {i}  expert {e}  {share[e]:.2f}  {' '.join(repr(tokens.decode([t])) for t in best)}")
+    print(f"least {min(shares):.2f}, most {max(shares):.2f} of the fair share")
 
 
 # ---- the command ----

@@ -119,7 +119,7 @@ class Experts(nn.Module):
         self.gate_up = nn.Parameter(torch.empty(c.n_expert, 2 * c.n_ff, c.n_embd))
         self.down = nn.Parameter(torch.empty(c.n_expert, c.n_embd, c.n_ff))
         self.balance = torch.zeros(())   # of the last call, to be minimised: 1 when all experts are used alike
-        self.use = torch.zeros(c.n_expert)  # share of the choices of the last call that each expert got
+        self.chosen = None               # experts that the last call chose: [N, n_expert_used]
 
     def forward(self, x):
         c, shape = self.config, x.shape
@@ -132,9 +132,9 @@ class Experts(nn.Module):
         inverse = torch.empty_like(order)
         inverse[order] = torch.arange(len(order), device=order.device)
         counts = torch.bincount(flat, minlength=c.n_expert)
-        self.use = counts / counts.sum()
+        self.chosen = chosen
         # Fedus, Zoph, Shazeer 2021, "Switch Transformers", equation 4: E sum_i f_i P_i
-        self.balance = c.n_expert * (self.use * probs.mean(0)).sum()
+        self.balance = c.n_expert * (counts / counts.sum() * probs.mean(0)).sum()
         rows = Repeat.apply(x, order, inverse, c.n_expert_used)
         parts = map(feed_forward, rows.split(counts.tolist()), self.gate_up.unbind(), self.down.unbind())
         y = Permute.apply(torch.cat(list(parts)), inverse, order).view(-1, c.n_expert_used, c.n_embd)

@@ -24,7 +24,7 @@ from corpus import document
 from model import CONFIGS, Model
 
 WEIGHT = {"special": 0.2, "user": 0.5, "story": 1.0, "talk": 1.0, "answer": 3.0}  # of a token in the loss
-BALANCE = 0.01         # weight of the experts' load balancing
+BALANCE = 0.03         # weight of the experts' load balancing
 BATCH_TOKENS = 8192
 POOL = 32              # batches whose documents are sorted by length together
 CHECKPOINT_SECONDS = 300
