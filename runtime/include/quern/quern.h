@@ -14,6 +14,7 @@
 #include <quern/driver.h>
 #include <quern/device.h>
 #include <quern/model.h>
+#include <quern/chat.h>
 #include <quern/session.h>
 #include <quern/trace.h>
 
