@@ -1,6 +1,7 @@
 /* The public view of a vocabulary: text to tokens and back. */
 #include "session/handles.h"
 
+#include <quern/chat.h>
 #include <string.h>
 
 /* Tokens looked at to know whether text precedes what a decoder writes. */
@@ -81,6 +82,14 @@ enum quern_status quern_tokenize(const struct quern_vocab *vocab, const char *te
     }
     qn_ids_finish(&vocab->cb, &list);
     return status;
+}
+
+void quern_vocab_chat_template(const struct quern_vocab *vocab, const char *name, const char **text,
+                               size_t *length)
+{
+    struct qn_str found = qn_vocab_template(vocab->vocab, name ? name : "");
+    *text = found.data;
+    *length = found.len;
 }
 
 uint32_t quern_vocab_size(const struct quern_vocab *vocab)

@@ -34,6 +34,8 @@ bool qn_vocab_is_end(const struct qn_vocab *vocab, int32_t id);
 bool qn_vocab_is_control(const struct qn_vocab *vocab, int32_t id);
 /* The token as the file has it (bytes in the file). id must be below size. */
 struct qn_str qn_vocab_text(const struct qn_vocab *vocab, int32_t id);
+/* The chat template of this name, "" for the one without; NULL data: there is none. */
+struct qn_str qn_vocab_template(const struct qn_vocab *vocab, const char *name);
 /* Id of the token whose text in the file is exactly this, or -1. */
 int32_t qn_vocab_find(const struct qn_vocab *vocab, const char *text, size_t len);
 

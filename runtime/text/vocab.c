@@ -178,6 +178,8 @@ static enum quern_status load(const struct quern_callbacks *cb, struct qn_vocab 
         status = qn_bpe_load(cb, vocab, gguf, pre.data, pre.len, err);
     if (status == QUERN_OK)
         status = qn_specials_load(cb, vocab, gguf, err);
+    if (status == QUERN_OK)
+        status = qn_templates_load(cb, &vocab->templates, gguf, err);
     return status;
 }
 
@@ -202,6 +204,7 @@ void qn_vocab_destroy(const struct quern_callbacks *cb, struct qn_vocab **out)
     struct qn_vocab *vocab = *out;
     if (!vocab)
         return;
+    qn_templates_finish(cb, &vocab->templates);
     qn_pre_finish(&vocab->pre);
     qn_specials_finish(cb, &vocab->specials);
     qn_pairmap_finish(cb, &vocab->merges);
@@ -252,6 +255,11 @@ bool qn_vocab_is_control(const struct qn_vocab *vocab, int32_t id)
 struct qn_str qn_vocab_text(const struct qn_vocab *vocab, int32_t id)
 {
     return qn_token_text(vocab, (uint32_t)id);
+}
+
+struct qn_str qn_vocab_template(const struct qn_vocab *vocab, const char *name)
+{
+    return qn_templates_find(&vocab->templates, name);
 }
 
 int32_t qn_vocab_find(const struct qn_vocab *vocab, const char *text, size_t len)

@@ -5,6 +5,7 @@
 #include "base/strmap.h"
 #include "text/pairmap.h"
 #include "text/pre.h"
+#include "text/templates.h"
 #include "text/text.h"
 
 enum qn_vocab_kind {
@@ -63,6 +64,7 @@ struct qn_vocab {
     struct qn_vocab_special special;
     struct qn_specials specials;
     int32_t byte_token[256]; /* the token of a single byte, or -1 */
+    struct qn_templates templates;
 
     bool add_space_prefix;         /* SPM */
     bool remove_extra_whitespaces; /* SPM */
