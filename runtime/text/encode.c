@@ -30,8 +30,21 @@ static enum quern_status encode_fragments(struct qn_encoder *encoder, const char
     return QUERN_OK;
 }
 
+static bool begins_with(const struct qn_fragments *fragments, int32_t token)
+{
+    return fragments->n > 0 && fragments->at[0].token == token;
+}
+
 enum quern_status qn_encode(const struct quern_callbacks *cb, const struct qn_vocab *vocab, const char *text,
                             size_t len, unsigned flags, struct qn_ids *ids, struct quern_error *err)
+{
+    return qn_encode_input(cb, vocab, text, len, flags, NULL, 0, ids, err);
+}
+
+enum quern_status qn_encode_input(const struct quern_callbacks *cb, const struct qn_vocab *vocab,
+                                  const char *text, size_t len, unsigned flags,
+                                  const struct quern_range *input, size_t n_input, struct qn_ids *ids,
+                                  struct quern_error *err)
 {
     if (len > INT32_MAX / 4) /* symbols count bytes in 32 bits, and a space may become three */
         return qn_fail(err, QUERN_ERR_PARAM,
@@ -39,15 +52,18 @@ enum quern_status qn_encode(const struct quern_callbacks *cb, const struct qn_vo
     size_t before = ids->n;
     bool wpm = vocab->kind == QN_VOCAB_WPM;
     int32_t first = -1, last = -1;
-    if ((flags & QN_ENCODE_ADD_SPECIAL) && vocab->special.add_bos)
+    if ((flags & (QN_ENCODE_ADD_SPECIAL | QN_ENCODE_ADD_BEGIN)) && vocab->special.add_bos)
         first = wpm ? vocab->special.cls : vocab->special.bos;
     if ((flags & QN_ENCODE_ADD_SPECIAL) && vocab->special.add_eos)
         last = wpm ? vocab->special.sep : vocab->special.eos;
     struct qn_encoder encoder = {.cb = cb, .vocab = vocab, .ids = ids, .err = err};
     struct qn_fragments fragments;
     enum quern_status status = QUERN_OK;
-    if (!qn_specials_cut(cb, vocab, text, len, (flags & QN_ENCODE_PARSE_SPECIAL) != 0, &fragments) ||
-        (first >= 0 && !qn_encoder_push(&encoder, first)))
+    const struct qn_cut cut = {text, len, (flags & QN_ENCODE_PARSE_SPECIAL) != 0, input, n_input};
+    bool ok = qn_specials_cut(cb, vocab, &cut, &fragments);
+    if ((flags & QN_ENCODE_ADD_BEGIN) && begins_with(&fragments, first))
+        first = -1;
+    if (!ok || (first >= 0 && !qn_encoder_push(&encoder, first)))
         status = qn_fail_memory(err, "tokens");
     if (status == QUERN_OK)
         status = encode_fragments(&encoder, text, &fragments);

@@ -398,14 +398,44 @@ static bool add_fragment(const struct quern_callbacks *cb, struct qn_fragments *
     return true;
 }
 
-/* Copies a fragment of plain text to `out`, cut at each place where the token stands. */
-static bool cut_fragment(const struct quern_callbacks *cb, const struct qn_vocab *vocab, const char *text,
-                         struct qn_fragment fragment, int32_t token, struct qn_fragments *out)
+/* Whether any of the bytes are input. */
+static bool in_input(const struct qn_cut *cut, size_t begin, size_t end)
+{
+    size_t low = 0, high = cut->n_input; /* the first span that ends after `begin` */
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (cut->input[mid].end > begin)
+            high = mid;
+        else
+            low = mid + 1;
+    }
+    return low < cut->n_input && cut->input[low].begin < end && begin < cut->input[low].end;
+}
+
+/* First place from `pos` on where the token may stand, or NULL. */
+static const char *find_token(const struct qn_vocab *vocab, const struct qn_cut *cut, size_t pos, size_t end,
+                              int32_t token)
 {
     struct qn_str what = qn_token_text(vocab, (uint32_t)token);
-    size_t pos = fragment.start, end = fragment.start + fragment.len;
     const char *at;
-    while ((at = find_bytes(text + pos, end - pos, what)) != NULL) {
+    while ((at = find_bytes(cut->text + pos, end - pos, what)) != NULL) {
+        size_t hit = (size_t)(at - cut->text);
+        if (vocab->type[token] == QN_TOKEN_USER || !in_input(cut, hit, hit + what.len))
+            break;
+        pos = hit + 1;
+    }
+    return at;
+}
+
+/* Copies a fragment of plain text to `out`, cut at each place where the token stands. */
+static bool cut_fragment(const struct quern_callbacks *cb, const struct qn_vocab *vocab,
+                         const struct qn_cut *cut, struct qn_fragment fragment, int32_t token,
+                         struct qn_fragments *out)
+{
+    struct qn_str what = qn_token_text(vocab, (uint32_t)token);
+    const char *text = cut->text, *at;
+    size_t pos = fragment.start, end = fragment.start + fragment.len;
+    while ((at = find_token(vocab, cut, pos, end, token)) != NULL) {
         size_t hit = (size_t)(at - text), left_end = hit;
         if (vocab->flags[token] & QN_TOKEN_LSTRIP)
             while (left_end > pos && is_blank(text[left_end - 1]))
@@ -420,23 +450,23 @@ static bool cut_fragment(const struct quern_callbacks *cb, const struct qn_vocab
     return add_fragment(cb, out, pos, end - pos, -1);
 }
 
-bool qn_specials_cut(const struct quern_callbacks *cb, const struct qn_vocab *vocab, const char *text,
-                     size_t len, bool control, struct qn_fragments *fragments)
+bool qn_specials_cut(const struct quern_callbacks *cb, const struct qn_vocab *vocab, const struct qn_cut *cut,
+                     struct qn_fragments *fragments)
 {
     const struct qn_specials *sp = &vocab->specials;
     *fragments = (struct qn_fragments){0};
     struct qn_fragments next = {0};
     bool *present = sp->n > 0 ? qn_zalloc(cb, sp->n, sizeof *present) : NULL;
-    bool ok = (sp->n == 0 || present) && add_fragment(cb, fragments, 0, len, -1);
-    uint32_t n = ok && present && find_present(sp, text, len, present) ? sp->n : 0;
+    bool ok = (sp->n == 0 || present) && add_fragment(cb, fragments, 0, cut->len, -1);
+    uint32_t n = ok && present && find_present(sp, cut->text, cut->len, present) ? sp->n : 0;
     for (uint32_t i = 0; ok && i < n; i++) {
-        if (!present[i] || (!control && vocab->type[sp->order[i]] != QN_TOKEN_USER))
+        if (!present[i] || (!cut->control && vocab->type[sp->order[i]] != QN_TOKEN_USER))
             continue;
         next.n = 0;
         for (size_t k = 0; ok && k < fragments->n; k++) {
             struct qn_fragment fragment = fragments->at[k];
             ok = fragment.token >= 0 ? add_fragment(cb, &next, fragment.start, fragment.len, fragment.token)
-                                     : cut_fragment(cb, vocab, text, fragment, sp->order[i], &next);
+                                     : cut_fragment(cb, vocab, cut, fragment, sp->order[i], &next);
         }
         struct qn_fragments old = *fragments;
         *fragments = next;

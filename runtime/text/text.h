@@ -4,6 +4,7 @@
 #define QN_TEXT_H
 
 #include "gguf/gguf.h"
+#include <quern/chat.h>
 
 struct qn_vocab;
 
@@ -49,6 +50,7 @@ void qn_ids_finish(const struct quern_callbacks *cb, struct qn_ids *ids);
 enum qn_encode_flags {
     QN_ENCODE_ADD_SPECIAL = 1,   /* BOS/EOS (CLS/SEP) as the model expects them */
     QN_ENCODE_PARSE_SPECIAL = 2, /* control tokens written out in the text become those tokens */
+    QN_ENCODE_ADD_BEGIN = 4,     /* BOS (CLS) as the model expects it, unless the text begins with it */
 };
 
 /* Appends the tokens of `len` bytes of text. Bytes that are not UTF-8 are encoded, never dropped silently and
@@ -56,6 +58,13 @@ enum qn_encode_flags {
  * vocabulary can express them. */
 enum quern_status qn_encode(const struct quern_callbacks *cb, const struct qn_vocab *vocab, const char *text,
                             size_t len, unsigned flags, struct qn_ids *ids, struct quern_error *err);
+/* The same where parts of the text are input: control tokens written out there, wholly or in part, stay text.
+ * Nothing else changes: the text is split and merged across the ends of these parts. They are in order and do
+ * not overlap. */
+enum quern_status qn_encode_input(const struct quern_callbacks *cb, const struct qn_vocab *vocab,
+                                  const char *text, size_t len, unsigned flags,
+                                  const struct quern_range *input, size_t n_input, struct qn_ids *ids,
+                                  struct quern_error *err);
 
 /* Tokens to text, as they come: bytes of an unfinished UTF-8 character wait for the next token. */
 struct qn_decoder {

@@ -168,9 +168,18 @@ struct qn_fragments {
     size_t n, cap;
 };
 
-/* Cuts a text at special tokens: longer tokens first over the whole text, each from the left. Control and
- * unknown tokens only where `control`. The caller frees fragments->at. False: memory is out. */
-bool qn_specials_cut(const struct quern_callbacks *cb, const struct qn_vocab *vocab, const char *text,
-                     size_t len, bool control, struct qn_fragments *fragments);
+/* A text to cut. */
+struct qn_cut {
+    const char *text;
+    size_t len;
+    bool control;                    /* control and unknown tokens too, not only user-defined ones */
+    const struct quern_range *input; /* [n_input] but not where they would touch these */
+    size_t n_input;
+};
+
+/* Cuts a text at special tokens: longer tokens first over the whole text, each from the left. The caller
+ * frees fragments->at. False: memory is out. */
+bool qn_specials_cut(const struct quern_callbacks *cb, const struct qn_vocab *vocab, const struct qn_cut *cut,
+                     struct qn_fragments *fragments);
 
 #endif

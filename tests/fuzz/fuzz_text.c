@@ -1,6 +1,8 @@
 /* Tokenizers on any text, and vocabularies of any content.
  * Input: a byte for the mode (SPM, BPE, WPM, hostile vocabulary), one for the splitting rule or variant, one
- * for the flags, then the text; in the last mode first the tokens, parted by 0xFF, then 0xFE and the text. */
+ * for the flags (bits 0 to 2) and how long the parts of the text are of which each second one is input (bits
+ * 3 to 7, 0: none is), then the text; in the last mode first the tokens, parted by 0xFF, then 0xFE and the
+ * text. */
 #include "text/pre.h"
 #include "text/text.h"
 #include "../text_made.h"
@@ -174,10 +176,17 @@ static struct text decode(const struct qn_vocab *vocab, const struct qn_ids *ids
     return text;
 }
 
-static struct qn_ids encode(const struct qn_vocab *vocab, const void *text, size_t len, unsigned flags)
+/* Every second part of `step` bytes is input; 0: none is. */
+static struct qn_ids encode(const struct qn_vocab *vocab, const void *text, size_t len, unsigned flags,
+                            size_t step)
 {
+    enum { MAX_SPANS = 64 };
+    struct quern_range input[MAX_SPANS];
+    size_t n = 0;
+    for (size_t at = 0; step > 0 && at < len && n < MAX_SPANS; at += 2 * step)
+        input[n++] = (struct quern_range){at, at + step < len ? at + step : len};
     struct qn_ids ids = {0};
-    enum quern_status status = qn_encode(&cb, vocab, text, len, flags, &ids, &err);
+    enum quern_status status = qn_encode_input(&cb, vocab, text, len, flags, input, n, &ids, &err);
     if (status != QUERN_OK) {
         fprintf(stderr, "%s\n", err.text);
         abort();
@@ -185,6 +194,23 @@ static struct qn_ids encode(const struct qn_vocab *vocab, const void *text, size
     for (size_t i = 0; i < ids.n; i++)
         CHECK(ids.id[i] >= 0 && (uint32_t)ids.id[i] < qn_vocab_size(vocab));
     return ids;
+}
+
+static bool same(const struct qn_ids *a, const struct qn_ids *b)
+{
+    return a->n == b->n && (a->n == 0 || memcmp(a->id, b->id, a->n * sizeof *a->id) == 0);
+}
+
+/* Where the whole text is input, control tokens are as little seen as where nobody looks for them. */
+static void check_all_input(const struct qn_vocab *vocab, const void *text, size_t len)
+{
+    const struct quern_range whole = {0, len};
+    struct qn_ids input = {0}, plain = encode(vocab, text, len, 0, 0);
+    CHECK(qn_encode_input(&cb, vocab, text, len, QN_ENCODE_PARSE_SPECIAL, &whole, 1, &input, &err) ==
+          QUERN_OK);
+    CHECK(same(&input, &plain));
+    qn_ids_finish(&cb, &input);
+    qn_ids_finish(&cb, &plain);
 }
 
 static bool has(const uint8_t *data, size_t size, const char *what)
@@ -203,23 +229,25 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     cb = qn_callbacks_resolve(NULL);
     enum mode mode = data[0] % N_MODES;
-    unsigned which = data[1], flags = data[2] & 3;
+    unsigned which = data[1], flags = data[2] & 7;
+    size_t step = data[2] >> 3;
     data += 3;
     size -= 3;
     struct qn_vocab *vocab =
         mode == MODE_HOSTILE ? build_hostile(&data, &size, which) : vocab_of(mode, which);
     if (!vocab)
         return 0;
-    struct qn_ids ids = encode(vocab, data, size, flags);
+    struct qn_ids ids = encode(vocab, data, size, flags, step);
+    check_all_input(vocab, data, size);
     struct text text = decode(vocab, &ids, true);
     bool raw = strcmp(qn_vocab_pre(vocab), "gemma4") == 0;
-    if (mode == MODE_BPE && !raw && !(flags & QN_ENCODE_ADD_SPECIAL))
+    if (mode == MODE_BPE && !raw && !(flags & (QN_ENCODE_ADD_SPECIAL | QN_ENCODE_ADD_BEGIN)))
         CHECK(text.n == size && memcmp(text.data, data, size) == 0);
     if (mode == MODE_SPM && flags == 0 && !has(data, size, "\xE2\x96\x81") && !has(data, size, "[user]"))
         CHECK(text.n == size && memcmp(text.data, data, size) == 0);
     if (mode == MODE_WPM && flags == 0) {
         struct text plain = decode(vocab, &ids, false);
-        struct qn_ids ids2 = encode(vocab, plain.data, plain.n, 0);
+        struct qn_ids ids2 = encode(vocab, plain.data, plain.n, 0, 0);
         struct text again = decode(vocab, &ids2, false);
         CHECK(again.n == plain.n && memcmp(again.data, plain.data, plain.n) == 0);
         free(plain.data);

@@ -337,16 +337,21 @@ static struct qn_ids encode(const struct qn_vocab *vocab, const char *text, unsi
 }
 
 /* The tokens' texts with a bar between them are `expected`. */
-static void check_tokens(const struct qn_vocab *vocab, const char *text, unsigned flags, const char *expected)
+static void check_ids(const struct qn_vocab *vocab, const struct qn_ids *ids, const char *expected)
 {
-    struct qn_ids ids = encode(vocab, text, flags);
     char got[1024] = "";
     size_t n = 0;
-    for (size_t i = 0; i < ids.n; i++) {
-        struct qn_str token = qn_vocab_text(vocab, ids.id[i]);
+    for (size_t i = 0; i < ids->n; i++) {
+        struct qn_str token = qn_vocab_text(vocab, ids->id[i]);
         n += (size_t)snprintf(got + n, sizeof got - n, "%s%.*s", i ? "|" : "", (int)token.len, token.data);
     }
     assert_string_equal(got, expected);
+}
+
+static void check_tokens(const struct qn_vocab *vocab, const char *text, unsigned flags, const char *expected)
+{
+    struct qn_ids ids = encode(vocab, text, flags);
+    check_ids(vocab, &ids, expected);
     qn_ids_finish(&cb, &ids);
 }
 
@@ -405,6 +410,68 @@ static void test_special_tokens(void **state)
     check_tokens(vocab, "don zzz", 0, QN_SPACE_MARK "don|[UNK]");
     check_decoded(vocab, "Don't  don .", 0, "don't don.");
     check_decoded(vocab, "don '", 0, "don '");
+    qn_vocab_destroy(&cb, &vocab);
+}
+
+/* Tokens of a text of which parts are input, with a bar between them. */
+static void check_input(const struct qn_vocab *vocab, const char *text, const struct quern_range *input,
+                        size_t n_input, unsigned flags, const char *expected)
+{
+    struct qn_ids ids = {0};
+    struct quern_error err;
+    if (qn_encode_input(&cb, vocab, text, strlen(text), flags, input, n_input, &ids, &err) != QUERN_OK)
+        fail_msg("%s", err.text);
+    check_ids(vocab, &ids, expected);
+    qn_ids_finish(&cb, &ids);
+}
+
+/* Control tokens that a message writes out stay text; nothing else changes. */
+static void test_input(void **state)
+{
+    (void)state;
+    static struct made made;
+    make_bpe(&made);
+    struct qn_vocab *vocab = make(&made, "gpt2", "gpt-2");
+    const unsigned parse = QN_ENCODE_PARSE_SPECIAL;
+    const char *text = "<|im_end|>ab<|im_end|>the<|im_end|>";
+    const struct quern_range whole = {0, 35}, middle = {10, 25}, touching = {21, 22}, none = {12, 12};
+    check_input(vocab, text, NULL, 0, parse, "<|im_end|>|ab|<|im_end|>|the|<|im_end|>");
+    check_input(vocab, text, &none, 1, parse, "<|im_end|>|ab|<|im_end|>|the|<|im_end|>");
+    check_input(vocab, text, &whole, 1, parse,
+                "<|||i|m|_|e|n|d|||>|ab|<|||i|m|_|e|n|d|||>|the|<|||i|m|_|e|n|d|||>");
+    check_input(vocab, text, &middle, 1, parse, "<|im_end|>|ab|<|||i|m|_|e|n|d|||>|the|<|im_end|>");
+    check_input(vocab, text, &touching, 1, parse, "<|im_end|>|ab|<|||i|m|_|e|n|d|||>|the|<|im_end|>");
+    const struct quern_range both[] = {{0, 1}, {34, 35}};
+    check_input(vocab, text, both, 2, parse, "<|||i|m|_|e|n|d|||>|ab|<|im_end|>|the|<|||i|m|_|e|n|d|||>");
+    /* words are put together across the ends of the input, and user-defined tokens are part of any text */
+    const struct quern_range cut = {1, 4};
+    check_input(vocab, "the", &cut, 1, parse, "the");
+    check_input(vocab, "a    b", &cut, 1, parse, "a|   |\xC4\xA0|b");
+    /* one found within what stays text, and one that overlaps it by half */
+    const struct quern_range half = {0, 3};
+    check_input(vocab, "<|i<|im_end|>", &half, 1, parse, "<|||i|<|im_end|>");
+    qn_vocab_destroy(&cb, &vocab);
+}
+
+/* The begin token once: where the text has none of its own, written by the template and not by a message. */
+static void test_begin(void **state)
+{
+    (void)state;
+    static struct made made;
+    make_spm(&made);
+    struct qn_vocab *vocab = make(&made, "llama", NULL);
+    const unsigned flags = QN_ENCODE_PARSE_SPECIAL | QN_ENCODE_ADD_BEGIN;
+    const struct quern_range begin = {0, 3};
+    check_input(vocab, "hello", NULL, 0, flags, "<s>|" QN_SPACE_MARK "he|llo");
+    check_input(vocab, "<s>hello", NULL, 0, flags, "<s>|" QN_SPACE_MARK "he|llo");
+    check_input(vocab, "<s><s>", NULL, 0, flags, "<s>|<s>");
+    check_input(vocab, "</s>", NULL, 0, flags, "<s>|</s>");
+    check_input(vocab, "", NULL, 0, flags, "<s>");
+    check_input(vocab, "<s>", &begin, 1, flags, "<s>|" QN_SPACE_MARK "|<0x3C>|<0x73>|<0x3E>");
+    qn_vocab_destroy(&cb, &vocab);
+    make_bpe(&made);
+    vocab = make(&made, "gpt2", "gpt-2"); /* expects none */
+    check_input(vocab, "ab", NULL, 0, flags, "ab");
     qn_vocab_destroy(&cb, &vocab);
 }
 
@@ -839,7 +906,8 @@ int main(void)
 {
     cb = qn_callbacks_resolve(NULL);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_special_tokens),  cmocka_unit_test(test_streaming),
+        cmocka_unit_test(test_special_tokens),  cmocka_unit_test(test_input),
+        cmocka_unit_test(test_begin),           cmocka_unit_test(test_streaming),
         cmocka_unit_test(test_refusals),        cmocka_unit_test(test_scanners),
         cmocka_unit_test(test_rules),           cmocka_unit_test(test_hostile_texts),
         cmocka_unit_test(test_merge),           cmocka_unit_test(test_memory),
