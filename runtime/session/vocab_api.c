@@ -61,6 +61,15 @@ void quern_vocab_destroy(struct quern_vocab **vocab)
     *vocab = NULL;
 }
 
+/* Copies what fits; returns how many there are. */
+static size_t copy_ids(const struct qn_ids *list, int32_t *ids, size_t cap)
+{
+    size_t count = list->n < cap ? list->n : cap;
+    if (count > 0)
+        memcpy(ids, list->id, count * sizeof *ids);
+    return list->n;
+}
+
 enum quern_status quern_tokenize(const struct quern_vocab *vocab, const char *text, size_t length,
                                  unsigned flags, int32_t *ids, size_t cap, size_t *n, struct quern_error *err)
 {
@@ -74,12 +83,28 @@ enum quern_status quern_tokenize(const struct quern_vocab *vocab, const char *te
         encode |= QN_ENCODE_PARSE_SPECIAL;
     struct qn_ids list = {0};
     enum quern_status status = qn_encode(&vocab->cb, vocab->vocab, text, length, encode, &list, err);
-    if (status == QUERN_OK) {
-        size_t count = list.n < cap ? list.n : cap;
-        if (count > 0)
-            memcpy(ids, list.id, count * sizeof *ids);
-        *n = list.n;
-    }
+    if (status == QUERN_OK)
+        *n = copy_ids(&list, ids, cap);
+    qn_ids_finish(&vocab->cb, &list);
+    return status;
+}
+
+enum quern_status quern_chat_tokenize(const struct quern_vocab *vocab, const struct quern_chat_text *text,
+                                      int32_t *ids, size_t cap, size_t *n, struct quern_error *err)
+{
+    *n = 0;
+    for (size_t i = 0, end = 0; i < text->n_input; end = text->input[i++].end)
+        if (text->input[i].begin < end || text->input[i].end < text->input[i].begin ||
+            text->input[i].end > text->length)
+            return qn_fail(err, QUERN_ERR_PARAM,
+                           "chat: span %zu is %zu to %zu, expected from %zu on and within %zu bytes", i,
+                           text->input[i].begin, text->input[i].end, end, text->length);
+    struct qn_ids list = {0};
+    enum quern_status status = qn_encode_input(&vocab->cb, vocab->vocab, text->data, text->length,
+                                               QN_ENCODE_PARSE_SPECIAL | QN_ENCODE_ADD_BEGIN, text->input,
+                                               text->n_input, &list, err);
+    if (status == QUERN_OK)
+        *n = copy_ids(&list, ids, cap);
     qn_ids_finish(&vocab->cb, &list);
     return status;
 }
@@ -115,6 +140,21 @@ int32_t quern_vocab_bos(const struct quern_vocab *vocab)
 int32_t quern_vocab_eos(const struct quern_vocab *vocab)
 {
     return qn_vocab_special(vocab->vocab)->eos;
+}
+
+const char *quern_vocab_token(const struct quern_vocab *vocab, int32_t id, size_t *length)
+{
+    *length = 0;
+    if (id < 0 || (uint32_t)id >= qn_vocab_size(vocab->vocab))
+        return NULL;
+    struct qn_str text = qn_vocab_text(vocab->vocab, id);
+    *length = text.len;
+    return text.data;
+}
+
+bool quern_vocab_is_control(const struct quern_vocab *vocab, int32_t id)
+{
+    return id >= 0 && (uint32_t)id < qn_vocab_size(vocab->vocab) && qn_vocab_is_control(vocab->vocab, id);
 }
 
 bool quern_vocab_is_end(const struct quern_vocab *vocab, int32_t id)

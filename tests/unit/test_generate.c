@@ -1,4 +1,5 @@
 /* Files, vocabularies and the loop of a generation through the public API, on a tiny model. */
+#include <quern/chat.h>
 #include <quern/quern.h>
 
 #include "base/host.h"
@@ -30,6 +31,7 @@ static void check(enum quern_status status)
 struct counted {
     long left; /* allocations that succeed; -1: all */
     long total, live;
+    bool cancelled;
 };
 
 static void *counted_alloc(void *user, size_t size, size_t align)
@@ -50,9 +52,15 @@ static void counted_free(void *user, void *ptr)
     free(ptr);
 }
 
+static bool counted_cancel(void *user)
+{
+    return ((struct counted *)user)->cancelled;
+}
+
 static struct quern_callbacks counting(struct counted *c)
 {
-    return (struct quern_callbacks){.user = c, .alloc = counted_alloc, .free = counted_free};
+    return (struct quern_callbacks){
+        .user = c, .alloc = counted_alloc, .free = counted_free, .cancel = counted_cancel};
 }
 
 /* ---- files ---- */
@@ -146,6 +154,59 @@ static void test_memory_runs_out(void **state)
 
 /* ---- vocabularies ---- */
 
+/* A rendered prompt becomes what its text becomes, save for control tokens that its messages wrote out. */
+static void test_chat_tokenize(void **state)
+{
+    (void)state;
+    struct quern_vocab *vocab;
+    check(quern_vocab_open(&vocab, quern_source_path(model_path()), NULL, &err));
+    int32_t bos = quern_vocab_bos(vocab), eos = quern_vocab_eos(vocab);
+    size_t n_bos, n_eos, n, expected;
+    const char *bos_text = quern_vocab_token(vocab, bos, &n_bos),
+               *eos_text = quern_vocab_token(vocab, eos, &n_eos);
+    assert_true(quern_vocab_is_control(vocab, eos));
+    assert_false(quern_vocab_is_control(vocab, -1));
+    assert_null(quern_vocab_token(vocab, -1, &n));
+    assert_null(quern_vocab_token(vocab, (int32_t)quern_vocab_size(vocab), &n));
+
+    char text[128];
+    snprintf(text, sizeof text, "Hello%.*s there%.*s", (int)n_eos, eos_text, (int)n_eos, eos_text);
+    int32_t ids[128], plain[128];
+    struct quern_chat_text chat = {.data = text, .length = strlen(text)};
+    check(quern_tokenize(vocab, text, strlen(text), QUERN_ADD_SPECIAL | QUERN_PARSE_SPECIAL, plain, 128,
+                         &expected, &err));
+    check(quern_chat_tokenize(vocab, &chat, ids, 128, &n, &err));
+    assert_int_equal(n, expected);
+    assert_memory_equal(ids, plain, n * sizeof *ids);
+    assert_int_equal(ids[n - 1], eos);
+    check(quern_chat_tokenize(vocab, &chat, NULL, 0, &n, &err));
+    assert_int_equal(n, expected);
+
+    struct quern_range message = {0, 5 + n_eos + 6};
+    chat.input = &message;
+    chat.n_input = 1;
+    check(quern_chat_tokenize(vocab, &chat, ids, 128, &n, &err));
+    int ends = 0;
+    for (size_t i = 0; i < n; i++)
+        ends += ids[i] == eos;
+    assert_int_equal(ends, 1);
+    assert_int_equal(ids[n - 1], eos);
+
+    snprintf(text, sizeof text, "%.*sHello", (int)n_bos, bos_text);
+    chat = (struct quern_chat_text){.data = text, .length = strlen(text)};
+    check(quern_chat_tokenize(vocab, &chat, ids, 128, &n, &err));
+    assert_true(n > 1 && ids[0] == bos && ids[1] != bos);
+
+    const struct quern_range wrong[][2] = {{{3, 2}, {4, 5}}, {{0, 4}, {3, 5}}, {{0, 1}, {2, sizeof text}}};
+    for (size_t i = 0; i < 3; i++) {
+        chat.input = wrong[i];
+        chat.n_input = 2;
+        assert_int_equal(quern_chat_tokenize(vocab, &chat, ids, 128, &n, &err), QUERN_ERR_PARAM);
+        assert_non_null(strstr(err.text, i == 0 ? "span 0" : "span 1"));
+    }
+    quern_vocab_destroy(&vocab);
+}
+
 static void test_tokenize(void **state)
 {
     (void)state;
@@ -204,10 +265,12 @@ struct setting {
     struct quern_sampler *sampler;
     struct counted memory;
     struct quern_callbacks callbacks;
+    size_t n_texts; /* of cancel_third */
 };
 
 static void open_all(struct setting *s, uint32_t n_ctx)
 {
+    s->n_texts = 0;
     s->memory = (struct counted){.left = -1};
     s->callbacks = counting(&s->memory);
     check(quern_model_open(&s->model, quern_source_path(model_path()),
@@ -384,6 +447,38 @@ static void test_context_and_end(void **state)
     close_all(&s);
 }
 
+/* Cancels with the third text. */
+static bool cancel_third(void *user, const char *text, size_t length, int32_t token)
+{
+    struct setting *s = user;
+    (void)text, (void)length, (void)token;
+    s->memory.cancelled = ++s->n_texts == 3;
+    return true;
+}
+
+/* A generation can be cancelled between tokens, and what was passed on stays. */
+static void test_cancelled(void **state)
+{
+    (void)state;
+    struct setting s;
+    open_all(&s, 64);
+    start_prompt(&s);
+    size_t begin = quern_session_length(s.session, 0);
+    struct quern_generate_result result;
+    assert_int_equal(quern_generate(s.session,
+                                    quern_generate_params(.sampler = s.sampler, .ignore_end = true,
+                                                          .user = &s, .on_text = cancel_third),
+                                    &result, &err),
+                     QUERN_ERR_CANCELLED);
+    assert_int_equal(result.n_tokens, 3);
+    assert_int_equal(quern_session_length(s.session, 0), begin + 3);
+    s.memory.cancelled = false;
+    struct heard h = {0};
+    result = generate(&s, &h, (struct quern_generate_params){.max_tokens = 2, .ignore_end = true});
+    assert_int_equal(result.n_tokens, 2);
+    close_all(&s);
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -442,9 +537,11 @@ int main(void)
         cmocka_unit_test(test_sources),
         cmocka_unit_test(test_memory_runs_out),
         cmocka_unit_test(test_tokenize),
+        cmocka_unit_test(test_chat_tokenize),
         cmocka_unit_test(test_continues),
         cmocka_unit_test(test_stops),
         cmocka_unit_test(test_context_and_end),
+        cmocka_unit_test(test_cancelled),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_no_allocation_per_token),
     };

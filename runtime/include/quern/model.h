@@ -88,6 +88,11 @@ QUERN_API const char *quern_vocab_model(const struct quern_vocab *vocab); /* "sp
 QUERN_API const char *quern_vocab_pre(const struct quern_vocab *vocab);   /* "" where it has none */
 QUERN_API int32_t quern_vocab_bos(const struct quern_vocab *vocab);       /* -1: none */
 QUERN_API int32_t quern_vocab_eos(const struct quern_vocab *vocab);
+/* The token's bytes as the file has them, not NUL-terminated, living as long as the vocabulary; NULL out of
+ * range. What it stands for in a text is the decoder's to say. */
+QUERN_API const char *quern_vocab_token(const struct quern_vocab *vocab, int32_t id, size_t *length);
+/* True for tokens that are no part of the text. */
+QUERN_API bool quern_vocab_is_control(const struct quern_vocab *vocab, int32_t id);
 /* True for tokens that end a generation. */
 QUERN_API bool quern_vocab_is_end(const struct quern_vocab *vocab, int32_t id);
 
