@@ -142,8 +142,8 @@ static bool slice_text(struct qn_run *run, const struct qn_text *text, int64_t s
     return qn_finish(&b, out);
 }
 
-static bool slice_seq(struct qn_run *run, struct qn_val object, int64_t start, int64_t count, int64_t step,
-                      struct qn_val *out)
+static bool slice_seq(struct qn_run *run, struct qn_val object, int64_t start, int64_t stop, int64_t step,
+                      int64_t count, struct qn_val *out)
 {
     struct qn_seq *seq = qn_seq_new(run, (size_t)count);
     if (!seq)
@@ -154,7 +154,7 @@ static bool slice_seq(struct qn_run *run, struct qn_val object, int64_t start, i
     if (object.kind == QN_RANGE) {
         seq->start = object.seq->start + start * object.seq->step;
         seq->step = object.seq->step * step;
-        seq->stop = seq->start + count * seq->step;
+        seq->stop = object.seq->start + stop * object.seq->step;
     }
     *out = qn_seq(object.kind == QN_GROUP ? QN_TUPLE : object.kind, seq);
     return true;
@@ -183,7 +183,7 @@ bool qn_get_slice(struct qn_run *run, struct qn_val object, const struct qn_val 
     int64_t count = back ? (start - stop + -step - 1) / -step : (stop - start + step - 1) / step;
     count = (back ? start <= stop : stop <= start) ? 0 : count;
     return object.kind == QN_STR ? slice_text(run, object.s, start, count, step, out)
-                                 : slice_seq(run, object, start, count, step, out);
+                                 : slice_seq(run, object, start, stop, step, count, out);
 }
 
 /* ---- paths ---- */

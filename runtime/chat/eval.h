@@ -171,6 +171,7 @@ bool qn_need_defined(struct qn_run *run, struct qn_val v);
 
 enum qn_case {
     QN_LOWER,
+    QN_FOLD, /* for comparing */
     QN_UPPER,
     QN_CAPITALIZE,
     QN_TITLE, /* words are runs of letters */

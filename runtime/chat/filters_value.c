@@ -215,7 +215,8 @@ QN_BUILT_IN(filter_round)
     double scale = pow(10, (double)digits), scaled = qn_as_float(self) * scale;
     if (!isfinite(scaled) || scale == 0)
         return qn_raise(run, "cannot round this number so");
-    *out = qn_float((method->data[0] == 'c' ? ceil(scaled) : floor(scaled)) / scale);
+    double whole = method->data[0] == 'c' ? ceil(scaled) : floor(scaled);
+    *out = qn_float((whole + 0.0) / scale); /* no negative zero */
     return true;
 }
 
@@ -233,7 +234,7 @@ QN_BUILT_IN(filter_default)
 QN_BUILT_IN(filter_attr)
 {
     const struct qn_text *name = qn_to_text(run, arg[0]);
-    if (!name || !qn_get_only_attr(run, self, name, out))
+    if (!name || !qn_need_defined(run, self) || !qn_get_only_attr(run, self, name, out))
         return false;
     if (out->kind == QN_MISSING)
         *out = qn_undefined(name);

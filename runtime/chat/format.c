@@ -317,7 +317,7 @@ bool qn_format_percent(struct qn_run *run, const struct qn_text *format, struct 
             return false;
     }
     bool all = p.single ? p.used > 0 || values.kind == QN_DICT || values.kind == QN_LIST ||
-                              values.kind == QN_UNDEFINED
+                              values.kind == QN_RANGE || values.kind == QN_UNDEFINED
                         : p.used >= values.seq->n;
     if (!all)
         return qn_raise(run, "not all arguments converted during string formatting");

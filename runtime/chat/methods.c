@@ -319,6 +319,11 @@ QN_BUILT_IN(text_lower)
     return qn_text_case(run, self.s, QN_LOWER, out);
 }
 
+QN_BUILT_IN(text_casefold)
+{
+    return qn_text_case(run, self.s, QN_FOLD, out);
+}
+
 QN_BUILT_IN(text_upper)
 {
     return qn_text_case(run, self.s, QN_UPPER, out);
@@ -396,7 +401,7 @@ QN_BUILT_IN(text_isascii)
 
 static const struct qn_function text_methods[] = {
     {"capitalize", text_capitalize, "", 0, true},
-    {"casefold", text_lower, "", 0, true},
+    {"casefold", text_casefold, "", 0, true},
     {"center", text_center, "width fillchar", 1, true},
     {"count", text_count, "sub start end", 1, true},
     {"endswith", text_endswith, "suffix start end", 1, true},

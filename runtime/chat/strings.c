@@ -29,7 +29,7 @@ static bool put_case(struct qn_builder *b, uint32_t cp, enum qn_case how, bool i
     enum { SHARP_S = 0xDF };
     utf8proc_int32_t c = (utf8proc_int32_t)cp;
     if (cp == SHARP_S && how != QN_LOWER)
-        return qn_put(b, how == QN_UPPER ? "SS" : "Ss", 2, input);
+        return qn_put(b, how == QN_UPPER ? "SS" : how == QN_FOLD ? "ss" : "Ss", 2, input);
     c = how == QN_UPPER ? utf8proc_toupper(c) : how == QN_TITLE ? utf8proc_totitle(c) : utf8proc_tolower(c);
     return qn_put_char(b, (uint32_t)c, input);
 }
@@ -298,11 +298,17 @@ bool qn_text_lines(struct qn_run *run, const struct qn_text *text, bool keep_end
 bool qn_text_join(struct qn_run *run, const struct qn_text *glue, const struct qn_seq *parts,
                   struct qn_val *out)
 {
-    struct qn_builder b = {.run = run};
+    struct qn_builder b = {.run = run, .markup = glue->markup};
     for (size_t i = 0; i < parts->n; i++) {
-        if (parts->at[i].kind != QN_STR)
-            return qn_raise(run, "join() of a '%s', not of strings", qn_type_name(parts->at[i]));
-        if ((i > 0 && !qn_put_text(&b, glue)) || !qn_put_text(&b, parts->at[i].s))
+        struct qn_val part = parts->at[i];
+        if (glue->markup && !(part.kind == QN_STR && part.s->markup)) {
+            const struct qn_text *text = qn_to_text(run, part);
+            if (!text || !qn_text_escape(run, text, &part))
+                return false;
+        }
+        if (part.kind != QN_STR)
+            return qn_raise(run, "join() of a '%s', not of strings", qn_type_name(part));
+        if ((i > 0 && !qn_put_text(&b, glue)) || !qn_put_text(&b, part.s))
             return false;
     }
     return qn_finish(&b, out);

@@ -198,6 +198,8 @@ QN_BUILT_IN(is_sameas)
 QN_BUILT_IN(is_filter)
 {
     bool beyond;
+    if (!qn_hashable(self))
+        return qn_raise(run, "unhashable type: '%s'", qn_type_name(self));
     *out = qn_bool(self.kind == QN_STR && (qn_filter_find(self.s, &beyond) || beyond));
     return true;
 }
@@ -205,6 +207,8 @@ QN_BUILT_IN(is_filter)
 QN_BUILT_IN(is_test)
 {
     bool beyond;
+    if (!qn_hashable(self))
+        return qn_raise(run, "unhashable type: '%s'", qn_type_name(self));
     *out = qn_bool(self.kind == QN_STR && qn_test_find(self.s, &beyond));
     return true;
 }

@@ -178,11 +178,15 @@ bool qn_seq_add(struct qn_run *run, struct qn_seq *seq, struct qn_val v)
 static bool iterate_text(struct qn_run *run, const struct qn_text *text, struct qn_seq **out)
 {
     struct qn_seq *seq = qn_seq_new(run, text->chars);
+    struct qn_text plain = *text;
+    plain.markup = false;
     if (!seq)
         return false;
     for (size_t at = 0; at < text->len;) {
         struct qn_char c = qn_char_at(text, at);
-        const struct qn_text *part = qn_text_part(run, text, at, at + c.len);
+        const struct qn_text *part = qn_text_part(run, &plain, at, at + c.len);
+        if (part == &plain) /* it is the whole */
+            part = text;
         if (!part || !qn_seq_add(run, seq, qn_str(part)))
             return false;
         at += c.len;
