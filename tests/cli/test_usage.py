@@ -4,7 +4,7 @@ import subprocess
 import cli
 from cli import fails, quern
 
-VERBS = ["run", "inspect", "tokenize", "logits", "perplexity", "bench", "profile", "device list", "version", "help"]
+VERBS = ["run", "chat", "inspect", "tokenize", "logits", "perplexity", "bench", "profile", "device list", "version", "help"]
 
 
 def test_no_verb():
@@ -65,7 +65,7 @@ def test_values():
 
 
 def test_missing_file():
-    for args in (["run", "-p", "x", "-m"], ["inspect"], ["tokenize", "-p", "x", "-m"], ["bench", "-m"],
+    for args in (["run", "-p", "x", "-m"], ["chat", "-m"], ["inspect"], ["tokenize", "-p", "x", "-m"], ["bench", "-m"],
                  ["profile"], ["perplexity", "-p", "x", "-m"], ["logits", "-o", "o", "--tokens", cli.TOKENS, "-m"]):
         fails(1, *args, "not/here.gguf", says=["quern: not/here.gguf: "])
     fails(1, "run", "-m", cli.model(), "-f", "not/here.txt", says=["quern: not/here.txt: "])
@@ -95,6 +95,9 @@ def test_completion_works():
         return done.stdout.decode().split()
 
     assert offers("quern", "pe") == ["perplexity"]
+    assert offers("quern", "ch") == ["chat"]
+    assert offers("quern", "chat", "--chat") == ["--chat-template"]
+    assert offers("quern", "chat", "--overflow", "d") == ["drop"]
     assert offers("quern", "device", "l") == ["list"]
     assert offers("quern", "run", "--top-") == ["--top-k", "--top-p"]
     assert offers("quern", "run", "--kv-type", "q") == ["q8_0"]

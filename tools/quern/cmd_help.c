@@ -1,5 +1,5 @@
 /* quern help, quern version. */
-#include "out.h"
+#include "lines.h"
 #include "verbs.h"
 
 #include <string.h>
@@ -77,6 +77,7 @@ static int run_version(const void *options, const struct arg_list *rest)
     cJSON *root = json_object();
     json_put_text(root, "version", quern_version());
     json_put_int(root, "driver_abi", QUERN_DRIVER_ABI);
+    json_put_bool(root, "line_editing", lines_editing());
     cJSON *list = json_array();
     for (size_t i = 0; i < quern_architecture_count(); i++) {
         const char *name = quern_architecture_name(i);

@@ -25,6 +25,14 @@ static size_t utf8_length(const unsigned char *s, size_t n)
     return overlong || outside ? 0 : length;
 }
 
+size_t text_valid(const char *text, size_t n)
+{
+    size_t i = 0, step;
+    while (i < n && text[i] != '\0' && (step = utf8_length((const unsigned char *)text + i, n - i)) > 0)
+        i += step;
+    return i;
+}
+
 /* A copy that is valid UTF-8; `visible` also writes control characters as \n, \t, \xNN. */
 static char *clean_copy(const char *text, size_t length, bool visible)
 {
@@ -216,9 +224,17 @@ void json_put_bool(cJSON *object, const char *key, bool value)
     json_put(object, key, need_json(cJSON_CreateBool(value)));
 }
 
+char *json_print(const cJSON *value)
+{
+    char *text = cJSON_PrintUnformatted(value);
+    if (!text)
+        need_json(NULL);
+    return text;
+}
+
 void json_end(cJSON *value, bool pretty, FILE *out)
 {
-    char *text = pretty ? cJSON_Print(value) : cJSON_PrintUnformatted(value);
+    char *text = pretty ? cJSON_Print(value) : json_print(value);
     if (!text)
         need_json(NULL);
     fputs(text, out);

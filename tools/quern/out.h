@@ -26,6 +26,11 @@ void table_cell(struct table *table, const char *fmt, ...)
 /* Writes the table and frees it. */
 void table_end(struct table *table, FILE *out);
 
+/* ---- text ---- */
+
+/* Length of the longest beginning that is UTF-8 without NUL. */
+size_t text_valid(const char *text, size_t n);
+
 /* ---- numbers for people ---- */
 
 /* "1.95 GiB" */
@@ -49,6 +54,8 @@ cJSON *json_text(const char *text, size_t length);
 /* An exact integer, also beyond 2^53. */
 cJSON *json_int(int64_t value);
 cJSON *json_real(double value);
+/* The value in one line; the caller frees it. */
+char *json_print(const cJSON *value);
 /* Writes a line (or, `pretty`, lines) and frees the value. */
 void json_end(cJSON *value, bool pretty, FILE *out);
 

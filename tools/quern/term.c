@@ -129,6 +129,18 @@ uint64_t term_now_ns(void)
 #endif
 }
 
+int64_t term_local_seconds(void)
+{
+    time_t now = time(NULL);
+#ifdef _WIN32
+    struct tm *local = localtime(&now);
+    return local ? (int64_t)_mkgmtime(local) : (int64_t)now;
+#else
+    struct tm local;
+    return localtime_r(&now, &local) ? (int64_t)timegm(&local) : (int64_t)now;
+#endif
+}
+
 uint32_t term_random(void)
 {
     struct timespec now;

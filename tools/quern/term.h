@@ -31,6 +31,8 @@ void term_status_end(void);
 
 /* Monotonic nanoseconds. */
 uint64_t term_now_ns(void);
+/* Seconds since 1970-01-01 00:00 in local time. */
+int64_t term_local_seconds(void);
 /* A number that differs from run to run. */
 uint32_t term_random(void);
 /* Path of this program without links; false where it cannot be found out. */

@@ -4,10 +4,10 @@
 
 #include "args.h"
 
-enum { N_VERBS = 10 };
+enum { N_VERBS = 11 };
 extern const struct verb *const verbs[N_VERBS];
 
-extern const struct verb verb_run, verb_inspect, verb_tokenize, verb_logits, verb_perplexity,
+extern const struct verb verb_run, verb_chat, verb_inspect, verb_tokenize, verb_logits, verb_perplexity,
     verb_device_list, verb_bench, verb_profile, verb_version, verb_help_;
 
 /* Prints the list of verbs. */
