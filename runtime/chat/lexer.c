@@ -19,10 +19,14 @@ struct lexer {
     bool line_start; /* the text before `at` ended with a new line that a tag took */
 };
 
-/* Moves the position for messages, which only goes forward. */
+/* Moves the position for messages; back only for a failure. */
 static void locate(struct lexer *x, size_t at)
 {
     struct qn_run *run = x->run;
+    if (at < x->located) {
+        x->located = 0;
+        run->line = run->column = 1;
+    }
     for (; x->located < at; x->located++) {
         if (x->text[x->located] == '\n') {
             run->line++;
