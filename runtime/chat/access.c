@@ -8,7 +8,8 @@
 static bool is_hidden(struct qn_val object, const struct qn_text *name)
 {
     static const char *const of_dict[] = {"clear", "fromkeys", "pop", "popitem", "setdefault", "update"};
-    if (name->len > 0 && name->data[0] == '_' && name->len > 1 && name->data[1] == '_')
+    size_t n = name->len;
+    if (n > 4 && memcmp(name->data, "__", 2) == 0 && memcmp(name->data + n - 2, "__", 2) == 0)
         return true;
     for (size_t i = 0; object.kind == QN_DICT && i < QN_LEN(of_dict); i++)
         if (qn_text_is(name, of_dict[i]))
@@ -152,9 +153,11 @@ static bool slice_seq(struct qn_run *run, struct qn_val object, int64_t start, i
         if (!qn_seq_add(run, seq, object.seq->at[start + i * step]))
             return false;
     if (object.kind == QN_RANGE) {
-        seq->start = object.seq->start + start * object.seq->step;
-        seq->step = object.seq->step * step;
-        seq->stop = object.seq->start + stop * object.seq->step;
+        /* modulo 2^64: what lies beyond the elements is only printed */
+        uint64_t base = (uint64_t)object.seq->start, stride = (uint64_t)object.seq->step;
+        seq->start = (int64_t)(base + (uint64_t)start * stride);
+        seq->step = (int64_t)(stride * (uint64_t)step);
+        seq->stop = (int64_t)(base + (uint64_t)stop * stride);
     }
     *out = qn_seq(object.kind == QN_GROUP ? QN_TUPLE : object.kind, seq);
     return true;

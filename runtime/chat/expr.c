@@ -27,7 +27,6 @@ struct qn_node *qn_node_new(struct qn_parser *p, enum qn_node_kind kind, const s
 const struct qn_text *qn_intern(struct qn_parser *p, const struct qn_text *name)
 {
     struct qn_val known;
-    p->run->steps = UINT64_MAX;
     if (!qn_dict_get(p->run, p->names, qn_str(name), &known))
         return NULL;
     if (known.kind == QN_STR)

@@ -331,10 +331,11 @@ QN_BUILT_IN(filter_batch)
     if (!rows || !qn_arg_int(run, arg[0], 0, &size) || !qn_iterate(run, self, &items))
         return false;
     int64_t n = (int64_t)items->n;
-    if (size <= 0 && n > 0 && !add_row(run, rows, items, 0, size == 0 ? 0 : items->n, QN_VAL_NONE, 0))
+    /* 0: the row that is full from the start, then all others never are; below: it never is */
+    if (size == 0 && n > 0 && !add_row(run, rows, items, 0, 0, QN_VAL_NONE, 0))
         return false;
-    if (size == 0) /* an empty row first, then one for each element */
-        size = 1;
+    if (size <= 0 && n > 0 && !add_row(run, rows, items, 0, items->n, QN_VAL_NONE, 0))
+        return false;
     for (int64_t at = 0; size > 0 && at < n;) {
         int64_t end = n - at < size ? n : at + size;
         if (!add_row(run, rows, items, (size_t)at, (size_t)end, arg[1], size - (end - at)))

@@ -179,7 +179,7 @@ STRING_CALLS = ["strip()", "strip('ab ')", "lstrip()", "rstrip()", "rstrip('c')"
                 "partition(',')", "rpartition(' ')", "join(l)", "isdecimal()", "rindex('zz')", "nothing()"]
 OTHER_CALLS = ["items()", "keys()", "values()", "get('k')", "get('zz')", "get('zz', 5)", "get('a').foo", "count(1)",
                "index(1)", "index(99)", "append(1)", "update({})", "copy()", "k", "a", "zz", "0", "x.y"]
-FILTERS = ["abs", "attr('upper')", "attr('k')", "batch(2)|list", "batch(3, 'x')|list", "capitalize", "count", "d('x')",
+FILTERS = ["abs", "attr('upper')", "attr('k')", "batch(2)|list", "batch(3, 'x')|list", "batch(0)|list", "batch(-1, 2)|list", "capitalize", "count", "d('x')",
            "default('x', true)", "dictsort", "dictsort(true)", "dictsort(by='value')", "dictsort(reverse=true)", "e",
            "escape", "first", "float", "float(3)", "format(1, 'a')", "format('z')", "groupby('role')|list",
            "groupby('n', default=0)|list", "indent", "indent(2, true)", "indent('> ', blank=true)", "int", "int(5)",

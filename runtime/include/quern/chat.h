@@ -44,8 +44,10 @@ struct quern_range {
     size_t begin, end;
 };
 
-/* A prompt, and where the messages' own text stands in it: control tokens written out there are text like any
- * other, so that no message can pretend to be another role. Spans are in order and do not touch. */
+/* A prompt, and where input stands in it: strings of the messages (but for their roles and the names of their
+ * members), of the tools and of the variables, whatever the template did to them. Control tokens written out
+ * there are text like any other, so that no message can pretend to be another role. The ranges are in order
+ * and do not touch. */
 struct quern_chat_text {
     const char *data; /* NUL-terminated; may contain NUL bytes of its own */
     size_t length;
@@ -61,7 +63,7 @@ QUERN_API enum quern_status quern_chat_render(const struct quern_chat_template *
                                               struct quern_chat_text **text, struct quern_error *err);
 QUERN_API void quern_chat_text_destroy(struct quern_chat_text **text);
 
-/* Tokens of a rendered prompt: control tokens are recognised outside of the input spans only, and the begin
+/* Tokens of a rendered prompt: control tokens are recognised outside of the input only, and the begin
  * token is added where the model expects one and the template wrote none. cap and n as in quern_tokenize. */
 QUERN_API enum quern_status quern_chat_tokenize(const struct quern_vocab *vocab,
                                                 const struct quern_chat_text *text, int32_t *ids, size_t cap,
