@@ -4,6 +4,7 @@
     evaluate.py text [--count N]                          held-out stories, one a line, for `quern perplexity`
     evaluate.py perplexity [--config C] [--out DIR] FILE  of the checkpoint on such a text, counted as quern does
     evaluate.py experts [--config C] [--out DIR] FILE     how much each expert is used on it
+    evaluate.py agreement [--out DIR] FILE                how often the draft's best token is that of the model
     evaluate.py questions [--quern EXE] [--model FILE] [--count N] [--misses]
                                                           answers of the command, greedy, to questions about stories
     evaluate.py stories [--quern EXE] [--model FILE] [--count N]   stories that the command tells at temperature 0.7
@@ -80,6 +81,17 @@ def experts(options):
     print(f"least {min(shares):.2f}, most {max(shares):.2f} of the fair share")
 
 
+def agreement(options):
+    """Of the tokens that greedy speculation would take from the draft; the text's second halves of windows."""
+    same = n = 0
+    pair = (windows(argparse.Namespace(**{**vars(options), "config": name})) for name in ("moe", "draft"))
+    for (ids, large, _, _), (_, small, _, _) in zip(*pair):
+        half = len(ids) // 2
+        same += (large[half:].argmax(1) == small[half:].argmax(1)).sum().item()
+        n += len(ids) - half
+    print(f"{same} of {n} best tokens are the same: {100 * same / n:.1f} %")
+
+
 # ---- the command ----
 
 def quern(options, prompt, *more):
@@ -130,6 +142,7 @@ def main():
     verb("text", lambda o: [print(s) for _, s in held_out(o.count)], ("--count", {"type": int, "default": 500}))
     verb("perplexity", perplexity, *checkpoint)
     verb("experts", experts, *checkpoint)
+    verb("agreement", agreement, *checkpoint[1:])
     verb("questions", ask, *command, ("--count", {"type": int, "default": 200}), ("--misses", {"action": "store_true"}))
     verb("stories", tell, *command, ("--count", {"type": int, "default": 20}))
     options = parser.parse_args()
