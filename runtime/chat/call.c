@@ -165,7 +165,7 @@ static bool global_raise(struct qn_run *run, struct qn_val self, const struct qn
 static bool global_strftime(struct qn_run *run, struct qn_val self, const struct qn_val *arg,
                             const struct qn_args *args, struct qn_val *out)
 {
-    const struct qn_text *format;
+    const struct qn_text *format = NULL;
     struct qn_builder b = {.run = run};
     return qn_arg_text(run, arg[0], &format) && qn_put_time(&b, format, run->now) && qn_finish(&b, out);
 }
