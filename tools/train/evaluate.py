@@ -104,22 +104,29 @@ def quern(options, prompt, *more):
     return json.loads(done.stdout)["text"]
 
 
-def ask(options):
-    """One question a story, of all kinds in turn as far as the stories have them; right is what is right word for word."""
-    asked, right = collections.Counter(), collections.Counter()
+def answers(options):
+    """One question a story, of all kinds in turn as far as the stories have them: (story, kind, question, expected, got)"""
+    asked = collections.Counter()
     for rng, s in held_out(options.count):
         facts = questions(rng, s, len(s.facts))
-        rare = min(facts, key=lambda fact: asked[fact[0]])
-        kind, question, answer = rare
+        kind, question, answer = min(facts, key=lambda fact: asked[fact[0]])
+        asked[kind] += 1
         got = quern(options, f"{USER}{s} {question}{END}{ASSISTANT}", "--temp", "0", "-n", "48").strip()
+        yield s, kind, question, answer, got
+
+
+def ask(options):
+    """What is right is right word for word."""
+    asked, right = collections.Counter(), collections.Counter()
+    for s, kind, question, answer, got in answers(options):
         asked[kind] += 1
         right[kind] += got == answer
         if options.misses and got != answer:
             print(f"{s}\n  {question}\n  expected {answer}\n  got      {got}\n")
     for kind in sorted(asked):
         print(f"{kind:10} {right[kind]:4} of {asked[kind]:4}")
-    n = sum(asked.values())
-    print(f"{'all':10} {sum(right.values()):4} of {n:4}  {100 * sum(right.values()) / n:.1f} %")
+    n = asked.total()
+    print(f"{'all':10} {right.total():4} of {n:4}  {100 * right.total() / n:.1f} %")
 
 
 def tell(options):
