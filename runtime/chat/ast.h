@@ -114,11 +114,12 @@ struct qn_node {
 
 struct qn_parser {
     struct qn_run *run;
-    const struct qn_token *token; /* the next one */
-    struct qn_dict *names;        /* interned */
-    unsigned level;               /* of nesting */
-    unsigned in_loop, in_branch;  /* for break; for what need not exist */
-    uint32_t uses;                /* which of varargs, kwargs, caller the macro mentions */
+    const struct qn_token *token;  /* the next one */
+    struct qn_dict *names;         /* interned */
+    unsigned level;                /* of nesting */
+    unsigned in_loop, in_branch;   /* for break; for what need not exist */
+    const struct qn_node *unknown; /* the first filter or test that nobody knows and that may be reached */
+    uint32_t uses;                 /* which of varargs, kwargs, caller the macro mentions */
 };
 
 /* Parses all statements. */

@@ -415,21 +415,34 @@ static struct qn_node *parse_postfix(struct qn_parser *p, struct qn_node *node)
     return node;
 }
 
-/* The function of a filter or test. Where it may be never reached, one that nobody knows is left out. */
+/* one.two, as no filter or test is called, but might be. */
+static const struct qn_text *parse_dotted(struct qn_parser *p)
+{
+    const struct qn_text *name = qn_expect_name(p);
+    while (name && qn_skip(p, ".")) {
+        struct qn_builder b = {.run = p->run};
+        const struct qn_text *more = qn_expect_name(p);
+        if (!more || !qn_put_text(&b, name) || !qn_put_word(&b, ".") || !qn_put_text(&b, more))
+            return NULL;
+        name = qn_builder_text(&b);
+    }
+    return name;
+}
+
+/* The function of a filter or test. One that nobody knows is noted: it may be one that is never reached. */
 static bool resolve(struct qn_parser *p, struct qn_node *node, bool filter)
 {
     bool beyond;
     node->function = filter ? qn_filter_find(node->name, &beyond) : qn_test_find(node->name, &beyond);
-    if (node->function || (p->in_branch > 0 && !beyond))
-        return true;
-    p->run->line = node->line;
-    p->run->column = node->column;
-    int len = (int)(node->name->len < 60 ? node->name->len : 60);
-    const char *what = filter ? "filter" : "test";
-    if (beyond)
-        return qn_raise_status(p->run, QUERN_ERR_UNSUPPORTED, "the %s '%.*s' is not supported", what, len,
-                               node->name->data);
-    return qn_raise(p->run, "there is no %s '%.*s'", what, len, node->name->data);
+    if (beyond) {
+        p->run->line = node->line;
+        p->run->column = node->column;
+        return qn_raise_status(p->run, QUERN_ERR_UNSUPPORTED, "the %s '%.*s' is not supported",
+                               filter ? "filter" : "test", (int)node->name->len, node->name->data);
+    }
+    if (!node->function && !p->unknown && p->in_branch == 0)
+        p->unknown = node;
+    return true;
 }
 
 struct qn_node *qn_parse_filters(struct qn_parser *p, struct qn_node *inner, bool inline_name)
@@ -437,12 +450,8 @@ struct qn_node *qn_parse_filters(struct qn_parser *p, struct qn_node *inner, boo
     while (inline_name || qn_skip(p, "|")) {
         struct qn_node *node = qn_node_new(p, QN_N_FILTER, p->token);
         inline_name = false;
-        if (!node || !(node->name = qn_expect_name(p)))
+        if (!node || !(node->name = parse_dotted(p)))
             return NULL;
-        if (qn_next_is(p, ".")) {
-            qn_unexpected(p, "a filter");
-            return NULL;
-        }
         node->a = inner;
         if ((qn_next_is(p, "(") && !parse_args(p, &node->list)) || !resolve(p, node, true))
             return NULL;
@@ -457,7 +466,7 @@ static struct qn_node *parse_test(struct qn_parser *p, struct qn_node *value)
     const struct qn_token *at = p->token++;
     bool negated = qn_skip_word(p, "not");
     struct qn_node *node = qn_node_new(p, QN_N_TEST, p->token);
-    if (!node || !(node->name = qn_expect_name(p)))
+    if (!node || !(node->name = parse_dotted(p)))
         return NULL;
     node->a = value;
     const struct qn_token *next = p->token;
@@ -649,6 +658,7 @@ static struct qn_node *parse_logic(struct qn_parser *p, bool is_or)
 
 static struct qn_node *parse_conditional(struct qn_parser *p)
 {
+    const struct qn_node *unknown = p->unknown;
     struct qn_node *node = parse_logic(p, true);
     while (node && qn_next_word(p, "if")) {
         struct qn_node *cond = qn_node_new(p, QN_N_COND, p->token++);
@@ -661,6 +671,7 @@ static struct qn_node *parse_conditional(struct qn_parser *p)
             p->level--;
         }
         node = cond;
+        p->unknown = unknown; /* no part of it need be reached */
     }
     return node;
 }

@@ -355,5 +355,13 @@ static struct qn_node *parse_statement(struct qn_parser *p)
 bool qn_parse(struct qn_parser *p, struct qn_node **body)
 {
     *body = NULL;
-    return parse_body(p, p->token, NULL, body);
+    if (!parse_body(p, p->token, NULL, body))
+        return false;
+    const struct qn_node *unknown = p->unknown;
+    if (!unknown)
+        return true;
+    p->run->line = unknown->line;
+    p->run->column = unknown->column;
+    return qn_raise(p->run, "there is no %s '%.*s'", unknown->kind == QN_N_TEST ? "test" : "filter",
+                    (int)(unknown->name->len < 60 ? unknown->name->len : 60), unknown->name->data);
 }

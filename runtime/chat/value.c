@@ -178,15 +178,14 @@ bool qn_seq_add(struct qn_run *run, struct qn_seq *seq, struct qn_val v)
 static bool iterate_text(struct qn_run *run, const struct qn_text *text, struct qn_seq **out)
 {
     struct qn_seq *seq = qn_seq_new(run, text->chars);
-    struct qn_text plain = *text;
-    plain.markup = false;
-    if (!seq)
+    struct qn_text *plain = qn_run_alloc(run, 1, sizeof *plain);
+    if (!seq || !plain)
         return false;
+    *plain = *text;
+    plain->markup = false;
     for (size_t at = 0; at < text->len;) {
         struct qn_char c = qn_char_at(text, at);
-        const struct qn_text *part = qn_text_part(run, &plain, at, at + c.len);
-        if (part == &plain) /* it is the whole */
-            part = text;
+        const struct qn_text *part = qn_text_part(run, plain, at, at + c.len);
         if (!part || !qn_seq_add(run, seq, qn_str(part)))
             return false;
         at += c.len;
@@ -203,7 +202,7 @@ bool qn_iterate(struct qn_run *run, struct qn_val v, struct qn_seq **out)
         struct qn_seq *rest = qn_seq_new(run, 0);
         if (!rest)
             return false;
-        rest->at = v.seq->at + v.seq->next;
+        rest->at = v.seq->n > 0 ? v.seq->at + v.seq->next : NULL;
         rest->n = rest->cap = v.seq->n - v.seq->next;
         v.seq->next = v.seq->n;
         *out = rest;
