@@ -320,8 +320,8 @@ double qn_float_round(double f, int digits);
 
 /* ---- JSON (json.c) ---- */
 
-/* Reads a whole document; `what` names it in errors. Strings and keys are input; `message_keys`: in a list of
- * messages, their own keys and "role" are not. */
+/* Reads a whole document; `what` names it in errors. Its strings and keys are input; `messages`: but for the
+ * keys of the objects in the outermost list, and the strings under their "role". */
 bool qn_json_read(struct qn_run *run, const char *what, const char *text, bool messages, struct qn_val *out);
 
 /* strftime in the C locale (strftime.c). */
