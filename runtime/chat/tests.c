@@ -195,11 +195,19 @@ QN_BUILT_IN(is_sameas)
     return true;
 }
 
+/* Names are looked up in tables: what could not be looked up at all is an error. */
+static bool can_be_key(struct qn_run *run, struct qn_val v)
+{
+    const struct qn_dict nothing = {NULL};
+    struct qn_val found;
+    return qn_dict_get(run, &nothing, v, &found);
+}
+
 QN_BUILT_IN(is_filter)
 {
     bool beyond;
-    if (!qn_hashable(self))
-        return qn_raise(run, "unhashable type: '%s'", qn_type_name(self));
+    if (!can_be_key(run, self))
+        return false;
     *out = qn_bool(self.kind == QN_STR && (qn_filter_find(self.s, &beyond) || beyond));
     return true;
 }
@@ -207,8 +215,8 @@ QN_BUILT_IN(is_filter)
 QN_BUILT_IN(is_test)
 {
     bool beyond;
-    if (!qn_hashable(self))
-        return qn_raise(run, "unhashable type: '%s'", qn_type_name(self));
+    if (!can_be_key(run, self))
+        return false;
     *out = qn_bool(self.kind == QN_STR && qn_test_find(self.s, &beyond));
     return true;
 }
