@@ -1,0 +1,15 @@
+/* 128 bytes of low nibbles: each 64 hold 128 weights, low nibbles first; 64 bytes of high bits: each 32 hold 128
+ * weights, weight 32 * t + l at bits 2 * t of byte l; a signed byte of scale for each 16 weights; d.
+ * d * scale * (q - 32) */
+#define BLOCK_LEN   256
+#define BLOCK_BYTES 210
+
+vec4 decode4(uint at, uint i)
+{
+    uint low = weight_u32(at + i / 128u * 64u + i % 64u) >> i % 128u / 64u * 4u & 0x0f0f0f0fu;
+    uint high = weight_u32(at + 128u + i / 128u * 32u + i % 32u) >> i % 128u / 32u * 2u & 0x03030303u;
+    int sub_scale = bitfieldExtract(int(weight_u8(at + 192u + i / 16u)), 0, 8);
+    precise float scale = weight_half(at + 208u) * float(sub_scale);
+    precise vec4 v = scale * vec4(ivec4(bytes4(low | high << 4)) - 32);
+    return v;
+}
