@@ -1,11 +1,13 @@
-/* POSIX side of file.h, clock.h and thread.h. */
+/* POSIX side of file.h, clock.h, library.h and thread.h. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/library.h"
 #include "base/thread.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -281,4 +283,25 @@ int qn_cpu_count(void)
 #endif
     long n = sysconf(_SC_NPROCESSORS_ONLN);
     return n > 0 ? (int)n : 1;
+}
+
+/* ---- libraries ---- */
+
+void *qn_library_open(const char *const *names)
+{
+    void *library = NULL;
+    for (size_t i = 0; names[i] && !library; i++)
+        library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    return library;
+}
+
+void *qn_library_symbol(void *library, const char *name)
+{
+    return dlsym(library, name);
+}
+
+void qn_library_close(void *library)
+{
+    if (library)
+        dlclose(library);
 }

@@ -1,6 +1,7 @@
 /* Win32 side of file.h, clock.h and thread.h. Paths are UTF-8. Needs Windows 8 or later. */
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/library.h"
 #include "base/thread.h"
 
 #include <io.h>
@@ -336,4 +337,25 @@ int qn_cpu_count(void)
         for (; mine != 0; mine &= mine - 1)
             n++;
     return n > 0 ? n : 1;
+}
+
+/* ---- libraries ---- */
+
+void *qn_library_open(const char *const *names)
+{
+    void *library = NULL;
+    for (size_t i = 0; names[i] && !library; i++)
+        library = (void *)LoadLibraryA(names[i]);
+    return library;
+}
+
+void *qn_library_symbol(void *library, const char *name)
+{
+    return (void *)(uintptr_t)GetProcAddress((HMODULE)library, name);
+}
+
+void qn_library_close(void *library)
+{
+    if (library)
+        FreeLibrary((HMODULE)library);
 }
