@@ -6,7 +6,16 @@
 /* The built-in drivers, most wanted first. Removing one costs its row here and its `subdir` line. */
 const struct quern_driver *quern_cpu_driver_get(uint32_t abi);
 const struct quern_driver *quern_null_driver_get(uint32_t abi);
-static const quern_driver_get_fn builtin[] = {quern_cpu_driver_get, quern_null_driver_get};
+#ifdef QN_HAVE_VULKAN
+const struct quern_driver *quern_vulkan_driver_get(uint32_t abi);
+#endif
+static const quern_driver_get_fn builtin[] = {
+    quern_cpu_driver_get,
+#ifdef QN_HAVE_VULKAN
+    quern_vulkan_driver_get,
+#endif
+    quern_null_driver_get,
+};
 
 /* The table of the first version: up to and with `times`. */
 static const size_t DRIVER_MIN_SIZE =

@@ -1,5 +1,6 @@
 /* Every reference model through the public API: logits in one batch, token by token and in chunks, greedy
- * continuations, and what becomes of damaged files. */
+ * continuations, and what becomes of damaged files. With an argument: the models on that device, "vulkan"
+ * with the validation layer on. */
 #include <quern/quern.h>
 
 #include "models/arch.h"
@@ -15,6 +16,14 @@ enum { N = QN_GOLDEN_TOKENS, MAX_MODELS = 256 };
 #define UNSURE_MARGIN 0.1
 
 static struct quern_error err;
+static const char *device = "cpu";
+static int n_complaints; /* of the validation layer */
+
+static void on_log(void *user, enum quern_log_level level, const char *text)
+{
+    if (strstr(text, "Vulkan validation") && n_complaints++ < 10)
+        fprintf(stderr, "%s\n", text);
+}
 
 static void check(enum quern_status status, const char *what)
 {
@@ -34,11 +43,14 @@ struct run {
 
 static void run_open(struct run *run, const struct qn_golden *golden, bool exact, enum quern_format kv)
 {
+    static const struct quern_callbacks callbacks = {.log = on_log};
+    static const struct quern_setting validate[] = {{"vk-validate", "1"}};
     *run = (struct run){.golden = golden};
-    check(quern_model_open(
-              &run->model, quern_source_path(golden->model),
-              quern_model_params(.device = "cpu", .n_ctx = QN_GOLDEN_CTX, .n_threads = 2, .exact = exact),
-              &err),
+    check(quern_model_open(&run->model, quern_source_path(golden->model),
+                           quern_model_params(.callbacks = &callbacks, .device = device,
+                                              .n_ctx = QN_GOLDEN_CTX, .n_threads = 2, .exact = exact,
+                                              .settings = validate, .n_settings = 1),
+                           &err),
           golden->name);
     check(quern_session_create(&run->session, run->model, quern_session_params(.kv_k = kv, .kv_v = kv), &err),
           golden->name);
@@ -380,8 +392,48 @@ static void test_malformed(void **state)
     assert_true(n > 50);
 }
 
-int main(void)
+/* ---- other devices ---- */
+
+static void test_no_complaints(void **state)
 {
+    assert_int_equal(n_complaints, 0);
+}
+
+/* Whether a device of this name is there, and the layer that checks how it is used. */
+static bool device_is_there(const char *name)
+{
+    struct qn_golden golden;
+    struct quern_model *model = NULL;
+    assert_true(qn_golden_load(&golden, "llama"));
+    static const struct quern_setting validate[] = {{"vk-validate", "1"}};
+    enum quern_status status =
+        quern_model_open(&model, quern_source_path(golden.model),
+                         quern_model_params(.device = name, .settings = validate, .n_settings = 1), &err);
+    quern_model_destroy(&model);
+    qn_golden_finish(&golden);
+    return status == QUERN_OK;
+}
+
+static int run_on_device(const char *name)
+{
+    if (!device_is_there(name)) {
+        fprintf(stderr, "SKIPPED: the reference models on device %s: %s\n", name, err.text);
+        return 77;
+    }
+    device = name;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_float_exact),
+        cmocka_unit_test(test_quantised_exact),
+        cmocka_unit_test(test_kv_formats),
+        cmocka_unit_test(test_no_complaints),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        return run_on_device(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_float),      cmocka_unit_test(test_float_exact),
         cmocka_unit_test(test_quantised),  cmocka_unit_test(test_quantised_exact),

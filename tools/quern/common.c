@@ -86,11 +86,15 @@ struct quern_callbacks tool_callbacks(bool verbose)
 int open_model(struct loaded *loaded, const struct model_options *options, uint32_t n_ctx)
 {
     struct quern_callbacks callbacks = tool_callbacks(options->verbose);
-    struct quern_setting settings[1];
+    static const char *const from_environment[][2] = {
+        {"QUERN_CPU_ISA", "isa"}, {"QUERN_VK_VALIDATE", "vk-validate"}, {"QUERN_VK_DISABLE", "vk-disable"}};
+    struct quern_setting settings[ARG_N(from_environment)];
     uint32_t n_settings = 0;
-    const char *isa = getenv("QUERN_CPU_ISA");
-    if (isa && isa[0])
-        settings[n_settings++] = (struct quern_setting){.name = "isa", .value = isa};
+    for (size_t i = 0; i < ARG_N(from_environment); i++) {
+        const char *value = getenv(from_environment[i][0]);
+        if (value && value[0])
+            settings[n_settings++] = (struct quern_setting){.name = from_environment[i][1], .value = value};
+    }
     *loaded = (struct loaded){0};
     struct quern_error err = {0};
     uint64_t begin = term_now_ns();

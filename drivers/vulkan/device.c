@@ -1,0 +1,158 @@
+/* Opening a device, giving it work, waiting for it. */
+#include "drivers/vulkan/device.h"
+
+#include <string.h>
+
+/* Tables of the IQ formats, one after another, as shaders/lib/grids.glsl reads them. */
+static const uint32_t grid_words[] = {
+#include "iq_grid_words.inc"
+};
+
+/* ---- opening ---- */
+
+static enum quern_status create_device(struct quern_device *device, struct quern_error *err)
+{
+    const float priority = 1.0f;
+    const VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+                                           .queueFamilyIndex = device->facts.queue,
+                                           .queueCount = 1,
+                                           .pQueuePriorities = &priority};
+    VkPhysicalDeviceVulkan12Features v12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
+                                            .timelineSemaphore = VK_TRUE};
+    VkPhysicalDeviceVulkan11Features v11 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
+                                            .pNext = &v12,
+                                            .storageBuffer16BitAccess = VK_TRUE};
+    const VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+                                                .pNext = &v11};
+    const VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+                                     .pNext = &features,
+                                     .queueCreateInfoCount = 1,
+                                     .pQueueCreateInfos = &queue};
+    VkResult result = device->api.CreateDevice(device->facts.handle, &info, NULL, &device->handle);
+    if (result != VK_SUCCESS) {
+        device->handle = VK_NULL_HANDLE;
+        return qn_vk_fail(err, result, "CreateDevice");
+    }
+    bool all = true;
+#define QN_VK_GLOBAL(name)
+#define QN_VK_INSTANCE(name)
+#define QN_VK_DEVICE(name)                                                                      \
+    device->api.name = (PFN_vk##name)device->api.GetDeviceProcAddr(device->handle, "vk" #name); \
+    all = all && device->api.name;
+#include "drivers/vulkan/functions.inc"
+    return all ? QUERN_OK : qn_fail(err, QUERN_ERR_DEVICE, "the driver lacks functions of Vulkan 1.2");
+}
+
+static enum quern_status create_objects(struct quern_device *device, struct quern_error *err)
+{
+    enum quern_status status = QUERN_OK;
+    device->api.GetDeviceQueue(device->handle, device->facts.queue, 0, &device->queue);
+    const VkSemaphoreTypeCreateInfo type = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO,
+                                            .semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE};
+    const VkSemaphoreCreateInfo semaphore = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO,
+                                             .pNext = &type};
+    VK(device, CreateSemaphore, device->handle, &semaphore, NULL, &device->timeline);
+    const VkCommandPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
+                                          .flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT,
+                                          .queueFamilyIndex = device->facts.queue};
+    VK(device, CreateCommandPool, device->handle, &pool, NULL, &device->commands);
+    const VkCommandBufferAllocateInfo buffer = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+                                                .commandPool = device->commands,
+                                                .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+                                                .commandBufferCount = 1};
+    VK(device, AllocateCommandBuffers, device->handle, &buffer, &device->copy_commands);
+    status = qn_vk_buffer_create(device, sizeof grid_words, &device->grids, err);
+    if (!status)
+        memcpy(device->grids->map, grid_words, sizeof grid_words);
+done:
+    return status;
+}
+
+enum quern_status qn_vk_device_init(struct quern_device *device, uint32_t index, uint32_t without,
+                                    bool validate, struct quern_error *err)
+{
+    enum quern_status status = qn_vk_instance_init(&device->instance, device->cb, validate, err);
+    if (status)
+        return status;
+    if (index >= device->instance.n_devices)
+        status = qn_fail(err, QUERN_ERR_PARAM, "there is no Vulkan device %u", index);
+    if (!status) {
+        device->api = device->instance.api;
+        qn_vk_facts_read(&device->instance, index, without, &device->facts);
+        if (device->facts.missing)
+            status = qn_fail(err, QUERN_ERR_UNSUPPORTED, "%s has no %s", device->facts.properties.deviceName,
+                             device->facts.missing);
+    }
+    if (!status)
+        status = create_device(device, err);
+    if (!status)
+        status = create_objects(device, err);
+    if (status)
+        qn_vk_device_finish(device);
+    return status;
+}
+
+void qn_vk_device_finish(struct quern_device *device)
+{
+    if (device->handle && device->api.DestroyDevice) {
+        if (device->commands) {
+            device->api.DeviceWaitIdle(device->handle);
+            qn_vk_pipelines_finish(device);
+            qn_vk_buffer_destroy(device, device->grids);
+            device->api.DestroyCommandPool(device->handle, device->commands, NULL);
+        }
+        if (device->timeline)
+            device->api.DestroySemaphore(device->handle, device->timeline, NULL);
+        device->api.DestroyDevice(device->handle, NULL);
+    }
+    device->handle = VK_NULL_HANDLE;
+    qn_vk_instance_finish(&device->instance);
+}
+
+/* ---- work ---- */
+
+enum quern_status qn_vk_submit(struct quern_device *device, VkCommandBuffer commands, uint64_t *point,
+                               struct quern_error *err)
+{
+    uint64_t next = device->point + 1;
+    const VkTimelineSemaphoreSubmitInfo values = {.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
+                                                  .signalSemaphoreValueCount = 1,
+                                                  .pSignalSemaphoreValues = &next};
+    const VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
+                               .pNext = &values,
+                               .commandBufferCount = 1,
+                               .pCommandBuffers = &commands,
+                               .signalSemaphoreCount = 1,
+                               .pSignalSemaphores = &device->timeline};
+    VkResult result = device->api.QueueSubmit(device->queue, 1, &info, VK_NULL_HANDLE);
+    if (result != VK_SUCCESS)
+        return qn_vk_fail(err, result, "QueueSubmit");
+    *point = device->point = next;
+    return QUERN_OK;
+}
+
+enum quern_status qn_vk_wait(struct quern_device *device, uint64_t point, uint64_t timeout_ns,
+                             struct quern_error *err)
+{
+    if (point > device->point)
+        return qn_fail(err, QUERN_ERR_PARAM, "work %llu has not been submitted", (unsigned long long)point);
+    const VkSemaphoreWaitInfo info = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
+                                      .semaphoreCount = 1,
+                                      .pSemaphores = &device->timeline,
+                                      .pValues = &point};
+    VkResult result = device->api.WaitSemaphores(device->handle, &info, timeout_ns);
+    return result == VK_SUCCESS ? QUERN_OK : qn_vk_fail(err, result, "WaitSemaphores");
+}
+
+void qn_vk_barrier(const struct quern_device *device, VkCommandBuffer commands, bool host)
+{
+    const VkMemoryBarrier barrier = {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+        .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
+        .dstAccessMask = host ? VK_ACCESS_HOST_READ_BIT
+                              : VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT |
+                                    VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT};
+    const VkPipelineStageFlags work = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
+    device->api.CmdPipelineBarrier(commands, work, host ? VK_PIPELINE_STAGE_HOST_BIT : work, 0, 1, &barrier,
+                                   0, NULL, 0, NULL);
+}

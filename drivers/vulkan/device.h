@@ -1,0 +1,88 @@
+/* An open Vulkan device: what its files share. Buffers are in memory.c, pipelines in pipeline.c, what an
+ * operation becomes in ops.c, segments in record.c, the driver's table in driver.c. */
+#ifndef QN_VK_DEVICE_H
+#define QN_VK_DEVICE_H
+
+#include "drivers/vulkan/instance.h"
+#include "drivers/vulkan/kernels.h"
+
+/* VK(device, call(arguments)): the call's result; on failure `status` is set and control goes to `done`. */
+#define VK(device, name, ...)                               \
+    do {                                                    \
+        VkResult result_ = (device)->api.name(__VA_ARGS__); \
+        if (result_ != VK_SUCCESS) {                        \
+            status = qn_vk_fail(err, result_, #name);       \
+            goto done;                                      \
+        }                                                   \
+    } while (0)
+
+struct quern_buffer {
+    VkBuffer handle;
+    VkDeviceMemory memory;
+    uint64_t bytes;
+    char *map; /* NULL: not visible to the host */
+};
+
+/* Pipelines of one kernel; made at first use. */
+struct qn_vk_pipeline {
+    VkDescriptorSetLayout set_layout;
+    VkPipelineLayout layout;
+    VkPipeline handle;
+};
+
+struct quern_device {
+    const struct quern_callbacks *cb;
+    struct qn_vk_instance instance;
+    struct qn_vk_facts facts;
+    struct qn_vk_api api; /* of the instance, and of this device */
+    VkDevice handle;
+    VkQueue queue;
+    VkSemaphore timeline; /* its value is the last point that is done */
+    uint64_t point;       /* last one given away */
+    VkCommandPool commands;
+    VkCommandBuffer copy_commands; /* of the last copy */
+    uint64_t copy_point;
+    struct quern_buffer *grids; /* tables of the IQ formats */
+    struct qn_vk_pipeline pipelines[QN_VK_KERNEL_END];
+};
+
+/* ---- device.c ---- */
+
+enum quern_status qn_vk_device_init(struct quern_device *device, uint32_t index, uint32_t without,
+                                    bool validate, struct quern_error *err);
+void qn_vk_device_finish(struct quern_device *device);
+/* Submits commands; *point is when they are done. */
+enum quern_status qn_vk_submit(struct quern_device *device, VkCommandBuffer commands, uint64_t *point,
+                               struct quern_error *err);
+enum quern_status qn_vk_wait(struct quern_device *device, uint64_t point, uint64_t timeout_ns,
+                             struct quern_error *err);
+/* All that came before is done and seen by what follows, on the device and, at `host`, by the host. */
+void qn_vk_barrier(const struct quern_device *device, VkCommandBuffer commands, bool host);
+
+/* ---- memory.c ---- */
+
+enum quern_status qn_vk_buffer_create(struct quern_device *device, uint64_t bytes,
+                                      struct quern_buffer **buffer, struct quern_error *err);
+void qn_vk_buffer_destroy(struct quern_device *device, struct quern_buffer *buffer);
+enum quern_status qn_vk_copy(struct quern_device *device, struct quern_buffer *dst, uint64_t dst_offset,
+                             struct quern_buffer *src, uint64_t src_offset, uint64_t bytes, uint64_t *point,
+                             struct quern_error *err);
+
+/* ---- pipeline.c ---- */
+
+/* The kernel's pipeline, made where it is not yet. */
+enum quern_status qn_vk_pipeline_get(struct quern_device *device, enum qn_vk_kernel kernel,
+                                     const struct qn_vk_pipeline **pipeline, struct quern_error *err);
+void qn_vk_pipelines_finish(struct quern_device *device);
+
+/* ---- record.c ---- */
+
+int32_t qn_vk_prepare(struct quern_device *device, const struct quern_segment *segment,
+                      struct quern_prepared **prepared, struct quern_error *err);
+void qn_vk_release(struct quern_device *device, struct quern_prepared *prepared);
+int32_t qn_vk_run(struct quern_device *device, struct quern_prepared *prepared,
+                  const struct quern_run_args *args, uint64_t *point, struct quern_error *err);
+uint32_t qn_vk_times(struct quern_device *device, struct quern_prepared *prepared,
+                     struct quern_node_time *times, uint32_t cap);
+
+#endif

@@ -1,0 +1,181 @@
+/* The Vulkan driver's table. */
+#include "drivers/vulkan/vulkan.h"
+
+#include "drivers/vulkan/device.h"
+#include "drivers/vulkan/segment.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- listing */
+
+static uint64_t memory_of(const struct qn_vk_facts *facts)
+{
+    uint64_t most = 0;
+    for (uint32_t h = 0; h < facts->memory.memoryHeapCount; h++) {
+        const VkMemoryHeap *heap = &facts->memory.memoryHeaps[h];
+        if ((heap->flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) && heap->size > most)
+            most = heap->size;
+    }
+    return most;
+}
+
+static void describe(const struct qn_vk_facts *facts, struct quern_device_info *info)
+{
+    info->type = facts->type;
+    snprintf(info->name, sizeof info->name, "%.120s", facts->properties.deviceName);
+    snprintf(info->driver, sizeof info->driver, "%s", facts->driver);
+    if (facts->missing)
+        snprintf(info->features, sizeof info->features, "unusable: no %s", facts->missing);
+    else
+        qn_vk_features_print(facts->features, info->features, sizeof info->features);
+    info->memory = memory_of(facts);
+}
+
+static int32_t vk_probe(const struct quern_host *host, struct quern_device_info *infos, uint32_t cap,
+                        uint32_t *n, struct quern_error *err)
+{
+    *n = 0;
+    struct qn_vk_instance instance;
+    enum quern_status status = qn_vk_instance_init(&instance, host->callbacks, false, err);
+    if (status)
+        return status;
+    *n = instance.n_devices;
+    for (uint32_t i = 0; i < instance.n_devices && i < cap; i++) {
+        struct qn_vk_facts facts;
+        qn_vk_facts_read(&instance, i, 0, &facts);
+        describe(&facts, &infos[i]);
+    }
+    qn_vk_instance_finish(&instance);
+    return QUERN_OK;
+}
+
+/* ---------------------------------------------------------------- device */
+
+struct settings {
+    bool validate;
+    uint32_t without;
+};
+
+static enum quern_status read_settings(const struct quern_profile_view *profile, struct settings *settings,
+                                       struct quern_error *err)
+{
+    enum quern_status status = QUERN_OK;
+    *settings = (struct settings){false, 0};
+    for (uint32_t i = 0; profile && i < profile->n_settings && !status; i++) {
+        const struct quern_setting *setting = &profile->settings[i];
+        if (strcmp(setting->name, "vk-validate") == 0)
+            settings->validate = strcmp(setting->value, "0") != 0;
+        else if (strcmp(setting->name, "vk-disable") == 0)
+            status = qn_vk_features_parse(setting->value, &settings->without, err);
+    }
+    return status;
+}
+
+static int32_t vk_open(const struct quern_host *host, uint32_t index,
+                       const struct quern_profile_view *profile, struct quern_device **out,
+                       struct quern_error *err)
+{
+    *out = NULL;
+    struct settings settings;
+    enum quern_status status = read_settings(profile, &settings, err);
+    if (status)
+        return status;
+    struct quern_device *device = qn_zalloc(host->callbacks, 1, sizeof *device);
+    if (!device)
+        return qn_fail_memory(err, "the Vulkan device");
+    device->cb = host->callbacks;
+    status = qn_vk_device_init(device, index, settings.without, settings.validate, err);
+    if (status)
+        qn_free(host->callbacks, device);
+    else
+        *out = device;
+    return status;
+}
+
+static void vk_close(struct quern_device *device)
+{
+    if (!device)
+        return;
+    qn_vk_device_finish(device);
+    qn_free(device->cb, device);
+}
+
+static void vk_caps(struct quern_device *device, struct quern_caps *caps)
+{
+    const VkPhysicalDeviceLimits *limits = &device->facts.properties.limits;
+    caps->n_heaps = 1;
+    caps->heap[0].flags = QUERN_HEAP_HOST_VISIBLE;
+    caps->heap[0].pad = 0;
+    caps->heap[0].bytes = memory_of(&device->facts);
+    caps->weight_formats = 0;
+    for (uint32_t f = 0; f < QUERN_FORMAT_END; f++)
+        if (qn_vk_module_find(QN_VK_MATVEC + f))
+            caps->weight_formats |= (uint64_t)1 << f;
+    caps->kv_formats = (uint64_t)1 << QUERN_F32 | (uint64_t)1 << QUERN_F16 | (uint64_t)1 << QUERN_Q8_0;
+    caps->layouts = 1u << QUERN_LAYOUT_FILE;
+    caps->offset_align =
+        limits->minStorageBufferOffsetAlignment > 64 ? (uint32_t)limits->minStorageBufferOffsetAlignment : 64;
+    caps->max_buffer_bytes = device->facts.max_allocation;
+}
+
+static void vk_supports(struct quern_device *device, const struct quern_graph *graph, uint8_t *mask)
+{
+    for (uint32_t i = 0; i < graph->n_nodes; i++)
+        mask[i] = qn_vk_op_supported(device, graph, i);
+}
+
+/* ---------------------------------------------------------------- buffers */
+
+static int32_t vk_buffer_create(struct quern_device *device, uint32_t heap, uint64_t bytes,
+                                struct quern_buffer **buffer, struct quern_error *err)
+{
+    *buffer = NULL;
+    if (heap != 0 || bytes == 0)
+        return qn_fail(err, QUERN_ERR_PARAM, "a buffer of %llu bytes in heap %u", (unsigned long long)bytes,
+                       heap);
+    return qn_vk_buffer_create(device, bytes, buffer, err);
+}
+
+static void *vk_buffer_map(struct quern_device *device, struct quern_buffer *buffer)
+{
+    return buffer->map;
+}
+
+static int32_t vk_copy(struct quern_device *device, struct quern_buffer *dst, uint64_t dst_offset,
+                       struct quern_buffer *src, uint64_t src_offset, uint64_t bytes, uint64_t *point,
+                       struct quern_error *err)
+{
+    return qn_vk_copy(device, dst, dst_offset, src, src_offset, bytes, point, err);
+}
+
+static int32_t vk_wait(struct quern_device *device, uint64_t point, uint64_t timeout_ns,
+                       struct quern_error *err)
+{
+    return qn_vk_wait(device, point, timeout_ns, err);
+}
+
+static const struct quern_driver quern_driver_vulkan = {
+    .struct_size = sizeof(struct quern_driver),
+    .abi = QUERN_DRIVER_ABI,
+    .name = "vulkan",
+    .probe = vk_probe,
+    .open = vk_open,
+    .close = vk_close,
+    .caps = vk_caps,
+    .supports = vk_supports,
+    .buffer_create = vk_buffer_create,
+    .buffer_destroy = qn_vk_buffer_destroy,
+    .buffer_map = vk_buffer_map,
+    .copy = vk_copy,
+    .prepare = qn_vk_prepare,
+    .release = qn_vk_release,
+    .run = qn_vk_run,
+    .wait = vk_wait,
+    .times = qn_vk_times,
+};
+
+const struct quern_driver *quern_vulkan_driver_get(uint32_t abi)
+{
+    return abi == QUERN_DRIVER_ABI ? &quern_driver_vulkan : NULL;
+}

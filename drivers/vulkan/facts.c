@@ -1,0 +1,177 @@
+/* What a physical device says of itself. */
+#include "drivers/vulkan/instance.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const feature_names[QN_VK_FEATURE_END] = {
+    [QN_VK_INT_DOT] = "int-dot",
+    [QN_VK_SUBGROUP] = "subgroup",
+    [QN_VK_SUBGROUP_SIZE] = "subgroup-size",
+    [QN_VK_FLOAT16] = "float16",
+    [QN_VK_STORAGE8] = "storage8",
+    [QN_VK_COOPMAT] = "coopmat",
+    [QN_VK_COOPMAT2] = "coopmat2",
+    [QN_VK_MEMORY_BUDGET] = "memory-budget",
+    [QN_VK_HOST_IMPORT] = "host-import",
+};
+
+void qn_vk_features_print(uint32_t features, char *text, size_t size)
+{
+    size_t n = 0;
+    text[0] = '\0';
+    for (int f = 0; f < QN_VK_FEATURE_END; f++)
+        if (features >> f & 1 && n < size)
+            n += (size_t)snprintf(text + n, size - n, "%s%s", n ? " " : "", feature_names[f]);
+}
+
+enum quern_status qn_vk_features_parse(const char *text, uint32_t *features, struct quern_error *err)
+{
+    *features = 0;
+    while (*text) {
+        size_t n = strcspn(text, ",");
+        int f = 0;
+        while (f < QN_VK_FEATURE_END && (strlen(feature_names[f]) != n || memcmp(feature_names[f], text, n)))
+            f++;
+        if (f == QN_VK_FEATURE_END) {
+            char all[256];
+            qn_vk_features_print(UINT32_MAX, all, sizeof all);
+            return qn_fail(err, QUERN_ERR_PARAM, "\"%.*s\" is no optional feature of Vulkan; there are: %s",
+                           (int)(n < 64 ? n : 64), text, all);
+        }
+        *features |= 1u << f;
+        text += n + (text[n] == ',');
+    }
+    return QUERN_OK;
+}
+
+/* ---- reading ---- */
+
+static uint32_t device_type(VkPhysicalDeviceType type)
+{
+    switch (type) {
+    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU:
+        return QUERN_DEVICE_INTEGRATED_GPU;
+    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:
+    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU:
+        return QUERN_DEVICE_DISCRETE_GPU;
+    default:
+        return QUERN_DEVICE_SOFTWARE;
+    }
+}
+
+/* The family that computes and does the least else. */
+static void choose_queue(const struct qn_vk_instance *instance, struct qn_vk_facts *facts)
+{
+    VkQueueFamilyProperties families[32];
+    uint32_t n = QN_LEN(families);
+    instance->api.GetPhysicalDeviceQueueFamilyProperties(facts->handle, &n, families);
+    facts->queue = QUERN_NONE;
+    bool best_graphics = true;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!(families[i].queueFlags & VK_QUEUE_COMPUTE_BIT) || families[i].queueCount == 0)
+            continue;
+        bool graphics = families[i].queueFlags & VK_QUEUE_GRAPHICS_BIT;
+        if (facts->queue != QUERN_NONE && (graphics || !best_graphics))
+            continue;
+        facts->queue = i;
+        facts->time_bits = families[i].timestampValidBits;
+        best_graphics = graphics;
+    }
+}
+
+/* Bit per feature that needs an extension, and the extension is there. */
+static uint32_t extension_features(const struct qn_vk_instance *instance, VkPhysicalDevice device)
+{
+    static const struct {
+        const char *name;
+        enum qn_vk_feature feature;
+    } known[] = {
+        {"VK_KHR_cooperative_matrix", QN_VK_COOPMAT},
+        {"VK_NV_cooperative_matrix2", QN_VK_COOPMAT2},
+        {"VK_EXT_memory_budget", QN_VK_MEMORY_BUDGET},
+        {"VK_EXT_external_memory_host", QN_VK_HOST_IMPORT},
+    };
+    uint32_t n = 0, found = 0;
+    if (instance->api.EnumerateDeviceExtensionProperties(device, NULL, &n, NULL) < 0 || n == 0)
+        return 0;
+    VkExtensionProperties *extensions = qn_alloc(instance->cb, n, sizeof *extensions);
+    if (extensions && instance->api.EnumerateDeviceExtensionProperties(device, NULL, &n, extensions) >= 0)
+        for (uint32_t i = 0; i < n; i++)
+            for (size_t k = 0; k < QN_LEN(known); k++)
+                if (strcmp(extensions[i].extensionName, known[k].name) == 0)
+                    found |= 1u << known[k].feature;
+    qn_free(instance->cb, extensions);
+    return found;
+}
+
+static void read_features(const struct qn_vk_instance *instance, struct qn_vk_facts *facts,
+                          const VkPhysicalDeviceSubgroupProperties *subgroup)
+{
+    bool has_1_3 = facts->properties.apiVersion >= VK_API_VERSION_1_3;
+    VkPhysicalDeviceVulkan13Features v13 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES};
+    VkPhysicalDeviceVulkan12Features v12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
+                                            .pNext = has_1_3 ? &v13 : NULL};
+    VkPhysicalDeviceVulkan11Features v11 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
+                                            .pNext = &v12};
+    VkPhysicalDeviceFeatures2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &v11};
+    instance->api.GetPhysicalDeviceFeatures2(facts->handle, &all);
+    const bool here[QN_VK_FEATURE_END] = {
+        [QN_VK_INT_DOT] = v13.shaderIntegerDotProduct,
+        [QN_VK_SUBGROUP] = (subgroup->supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
+                           (subgroup->supportedOperations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT),
+        [QN_VK_SUBGROUP_SIZE] = v13.subgroupSizeControl && v13.computeFullSubgroups,
+        [QN_VK_FLOAT16] = v12.shaderFloat16,
+        [QN_VK_STORAGE8] = v12.storageBuffer8BitAccess,
+    };
+    facts->features = extension_features(instance, facts->handle);
+    for (int f = 0; f < QN_VK_FEATURE_END; f++)
+        facts->features |= (uint32_t)here[f] << f;
+    if (!v11.storageBuffer16BitAccess)
+        facts->missing = "16-bit storage";
+    else if (!v12.timelineSemaphore)
+        facts->missing = "timeline semaphores";
+}
+
+void qn_vk_facts_read(const struct qn_vk_instance *instance, uint32_t index, uint32_t without,
+                      struct qn_vk_facts *facts)
+{
+    *facts = (struct qn_vk_facts){.handle = instance->devices[index]};
+    VkPhysicalDeviceProperties2 first = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2};
+    instance->api.GetPhysicalDeviceProperties2(facts->handle, &first);
+    facts->properties = first.properties;
+    facts->type = device_type(first.properties.deviceType);
+    choose_queue(instance, facts);
+    if (first.properties.apiVersion < VK_API_VERSION_1_2) {
+        facts->missing = "Vulkan 1.2";
+        return;
+    }
+    bool has_1_3 = first.properties.apiVersion >= VK_API_VERSION_1_3;
+    VkPhysicalDeviceSubgroupSizeControlProperties sizes = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES};
+    VkPhysicalDeviceDriverProperties driver = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES,
+                                               .pNext = has_1_3 ? &sizes : NULL};
+    VkPhysicalDeviceMaintenance3Properties limits = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES, .pNext = &driver};
+    VkPhysicalDeviceSubgroupProperties subgroup = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES, .pNext = &limits};
+    VkPhysicalDeviceProperties2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
+                                       .pNext = &subgroup};
+    instance->api.GetPhysicalDeviceProperties2(facts->handle, &all);
+    VkPhysicalDeviceMemoryProperties2 memory = {.sType =
+                                                    VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
+    instance->api.GetPhysicalDeviceMemoryProperties2(facts->handle, &memory);
+    facts->memory = memory.memoryProperties;
+    facts->max_allocation = limits.maxMemoryAllocationSize;
+    facts->subgroup = subgroup.subgroupSize;
+    facts->min_subgroup = has_1_3 ? sizes.minSubgroupSize : subgroup.subgroupSize;
+    facts->max_subgroup = has_1_3 ? sizes.maxSubgroupSize : subgroup.subgroupSize;
+    uint32_t version = first.properties.apiVersion;
+    snprintf(facts->driver, sizeof facts->driver, "%.40s %.40s (Vulkan %u.%u.%u)", driver.driverName,
+             driver.driverInfo, VK_API_VERSION_MAJOR(version), VK_API_VERSION_MINOR(version),
+             VK_API_VERSION_PATCH(version));
+    read_features(instance, facts, &subgroup);
+    facts->features &= ~without;
+    if (facts->queue == QUERN_NONE)
+        facts->missing = "a queue that computes";
+}

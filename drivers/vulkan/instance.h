@@ -1,0 +1,82 @@
+/* Vulkan as this machine has it: the loader, an instance, and what each physical device says of itself. */
+#ifndef QN_VK_INSTANCE_H
+#define QN_VK_INSTANCE_H
+
+#include "base/host.h"
+#include <quern/driver.h>
+
+#define VK_NO_PROTOTYPES
+#include <vulkan/vulkan.h>
+
+/* The functions, without their "vk". */
+struct qn_vk_api {
+#define QN_VK_GLOBAL(name)   PFN_vk##name name;
+#define QN_VK_INSTANCE(name) PFN_vk##name name;
+#define QN_VK_DEVICE(name)   PFN_vk##name name;
+#include "drivers/vulkan/functions.inc"
+};
+
+/* Optional features, in the order of their names in facts.c. */
+enum qn_vk_feature {
+    QN_VK_INT_DOT,       /* 4x8-bit integer dot products */
+    QN_VK_SUBGROUP,      /* arithmetic within subgroups */
+    QN_VK_SUBGROUP_SIZE, /* a kernel may ask for a subgroup size */
+    QN_VK_FLOAT16,       /* arithmetic in half floats */
+    QN_VK_STORAGE8,      /* 8-bit storage */
+    QN_VK_COOPMAT,       /* cooperative matrices (KHR) */
+    QN_VK_COOPMAT2,      /* and those of NV, second version */
+    QN_VK_MEMORY_BUDGET, /* how much memory is left */
+    QN_VK_HOST_IMPORT,   /* buffers over memory of the host */
+    QN_VK_FEATURE_END,
+};
+
+/* What a physical device says of itself. */
+struct qn_vk_facts {
+    VkPhysicalDevice handle;
+    VkPhysicalDeviceProperties properties;
+    VkPhysicalDeviceMemoryProperties memory;
+    char driver[128];   /* "llvmpipe 22.3.6 (Vulkan 1.3.230)" */
+    uint32_t type;      /* enum quern_device_type */
+    uint32_t features;  /* bit per enum qn_vk_feature */
+    uint32_t queue;     /* family that computes, QUERN_NONE: there is none */
+    uint32_t time_bits; /* of its timestamps that are valid; 0: it has none */
+    uint32_t subgroup, min_subgroup, max_subgroup;
+    uint64_t max_allocation;
+    const char *missing; /* what Quern needs and it lacks; NULL: nothing */
+};
+
+enum { QN_VK_MAX_DEVICES = 16 };
+
+struct qn_vk_instance {
+    const struct quern_callbacks *cb;
+    void *library;
+    PFN_vkGetInstanceProcAddr get_proc;
+    struct qn_vk_api api; /* all but those of a device */
+    VkInstance handle;
+    VkDebugUtilsMessengerEXT messenger;
+    uint32_t n_devices;
+    VkPhysicalDevice devices[QN_VK_MAX_DEVICES];
+};
+
+/* Loads the loader and lists the physical devices. QUERN_ERR_UNSUPPORTED where there is no loader.
+ * validate: turns the validation layer on, whose messages go to the log as warnings; an error where it is not
+ * installed. `instance` must stay where it is until it is finished. */
+enum quern_status qn_vk_instance_init(struct qn_vk_instance *instance, const struct quern_callbacks *cb,
+                                      bool validate, struct quern_error *err);
+void qn_vk_instance_finish(struct qn_vk_instance *instance);
+
+/* Facts of physical device i. `without`: bit per feature that is left out whether it is there or not. */
+void qn_vk_facts_read(const struct qn_vk_instance *instance, uint32_t index, uint32_t without,
+                      struct qn_vk_facts *facts);
+
+/* "int-dot,coopmat" to bits; QUERN_ERR_PARAM names the word that is none and lists those that are. */
+enum quern_status qn_vk_features_parse(const char *text, uint32_t *features, struct quern_error *err);
+/* Names of features, separated by spaces. */
+void qn_vk_features_print(uint32_t features, char *text, size_t size);
+
+/* "VK_ERROR_DEVICE_LOST" */
+const char *qn_vk_result_name(VkResult result);
+/* The sentence for a call that failed; what it means to the runtime. */
+enum quern_status qn_vk_fail(struct quern_error *err, VkResult result, const char *call);
+
+#endif

@@ -1,0 +1,40 @@
+/* The kernels of shaders/kernels.inc and their SPIR-V. */
+#ifndef QN_VK_KERNELS_H
+#define QN_VK_KERNELS_H
+
+#include <quern/format.h>
+
+/* One for each row; those for weights have one for each number format, from its first on. */
+enum qn_vk_kernel {
+#define KERNEL(id, name, source, define, n_buffers, n_words)       QN_VK_##id,
+#define KERNEL_POOLS(id, name, source, define, n_buffers, n_words) QN_VK_##id,
+#define KERNEL_FORMATS(id, name, source, define, n_buffers, n_words) \
+    QN_VK_##id, QN_VK_##id##_LAST = QN_VK_##id + QUERN_FORMAT_END - 1,
+#include "shaders/kernels.inc"
+    QN_VK_KERNEL_END,
+};
+
+enum { QN_VK_MAX_BUFFERS = 9, QN_VK_MAX_WORDS = 32, QN_VK_POOLS = 16 };
+
+struct qn_vk_kernel_info {
+    char name[48]; /* of its module */
+    uint32_t n_buffers;
+    uint32_t n_words; /* of push constants */
+    bool pools;       /* the last buffer is an array of QN_VK_POOLS */
+};
+
+struct qn_vk_kernel_info qn_vk_kernel_info(enum qn_vk_kernel kernel);
+
+/* Made by shaders/compile.py, sorted by name. */
+struct qn_vk_module {
+    const char *name;
+    const uint32_t *code;
+    size_t bytes;
+};
+extern const struct qn_vk_module qn_vk_modules[];
+extern const size_t qn_vk_n_modules;
+
+/* NULL: this kernel was not built for the format. */
+const struct qn_vk_module *qn_vk_module_find(enum qn_vk_kernel kernel);
+
+#endif

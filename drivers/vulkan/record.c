@@ -1,0 +1,335 @@
+/* Preparing, recording and running segments. */
+#include "drivers/vulkan/segment.h"
+
+#include "base/clock.h"
+
+#include <string.h>
+
+/* ---------------------------------------------------------------- preparing */
+
+static enum quern_status upload_constants(struct quern_device *device, struct quern_prepared *prepared,
+                                          struct quern_error *err)
+{
+    if (prepared->n_constants == 0)
+        return QUERN_OK;
+    size_t bytes = prepared->n_constants * sizeof *prepared->constants;
+    enum quern_status status = qn_vk_buffer_create(device, bytes, &prepared->constant_buffer, err);
+    if (!status)
+        memcpy(prepared->constant_buffer->map, prepared->constants, bytes);
+    qn_free(device->cb, prepared->constants);
+    prepared->constants = NULL;
+    return status;
+}
+
+/* Descriptor sets, one for each dispatch, and its pipeline. */
+static enum quern_status make_sets(struct quern_device *device, struct quern_prepared *prepared,
+                                   struct quern_error *err)
+{
+    enum quern_status status = QUERN_OK;
+    size_t n = prepared->n_dispatches;
+    VkDescriptorSetLayout *layouts = qn_alloc(device->cb, n, sizeof *layouts);
+    prepared->sets = qn_zalloc(device->cb, n, sizeof *prepared->sets);
+    VkDescriptorPoolSize size = {.type = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER};
+    if (!layouts || !prepared->sets)
+        status = qn_fail_memory(err, "a prepared segment");
+    for (size_t i = 0; i < n && !status; i++) {
+        const struct qn_vk_pipeline *pipeline;
+        struct qn_vk_kernel_info info = qn_vk_kernel_info(prepared->dispatches[i].kernel);
+        status = qn_vk_pipeline_get(device, prepared->dispatches[i].kernel, &pipeline, err);
+        layouts[i] = pipeline->set_layout;
+        size.descriptorCount += info.n_buffers + (info.pools ? QN_VK_POOLS - 1 : 0);
+    }
+    if (status)
+        goto done;
+    const VkDescriptorPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO,
+                                             .maxSets = (uint32_t)n,
+                                             .poolSizeCount = 1,
+                                             .pPoolSizes = &size};
+    VK(device, CreateDescriptorPool, device->handle, &pool, NULL, &prepared->pool);
+    const VkDescriptorSetAllocateInfo sets = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO,
+                                              .descriptorPool = prepared->pool,
+                                              .descriptorSetCount = (uint32_t)n,
+                                              .pSetLayouts = layouts};
+    VK(device, AllocateDescriptorSets, device->handle, &sets, prepared->sets);
+    const VkCommandBufferAllocateInfo commands = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+                                                  .commandPool = device->commands,
+                                                  .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+                                                  .commandBufferCount = QN_VK_RECORDINGS};
+    VK(device, AllocateCommandBuffers, device->handle, &commands, prepared->commands);
+done:
+    qn_free(device->cb, layouts);
+    return status;
+}
+
+int32_t qn_vk_prepare(struct quern_device *device, const struct quern_segment *segment,
+                      struct quern_prepared **out, struct quern_error *err)
+{
+    *out = NULL;
+    struct quern_prepared *prepared = qn_zalloc(device->cb, 1, sizeof *prepared);
+    if (!prepared)
+        return qn_fail_memory(err, "a prepared segment");
+    enum quern_status status = qn_vk_ops_plan(device, segment, prepared, err);
+    if (!status)
+        status = upload_constants(device, prepared, err);
+    if (!status)
+        status = make_sets(device, prepared, err);
+    if (status)
+        qn_vk_release(device, prepared);
+    else
+        *out = prepared;
+    return status;
+}
+
+void qn_vk_release(struct quern_device *device, struct quern_prepared *prepared)
+{
+    if (!prepared)
+        return;
+    struct quern_error err;
+    (void)qn_vk_wait(device, prepared->point, UINT64_MAX, &err); /* a lost device has nothing to wait for */
+    if (prepared->commands[0])
+        device->api.FreeCommandBuffers(device->handle, device->commands, QN_VK_RECORDINGS,
+                                       prepared->commands);
+    device->api.DestroyQueryPool(device->handle, prepared->queries, NULL);
+    device->api.DestroyDescriptorPool(device->handle, prepared->pool, NULL);
+    qn_vk_buffer_destroy(device, prepared->constant_buffer);
+    qn_vk_buffer_destroy(device, prepared->step_buffer);
+    qn_free(device->cb, prepared->constants);
+    qn_free(device->cb, prepared->dispatches);
+    qn_free(device->cb, prepared->sets);
+    qn_free(device->cb, prepared);
+}
+
+/* ---------------------------------------------------------------- what is bound at the first run */
+
+static void forget_recordings(struct quern_prepared *prepared)
+{
+    memset(prepared->recorded, 0, sizeof prepared->recorded);
+}
+
+static enum quern_status fit_step(struct quern_device *device, struct quern_prepared *prepared,
+                                  uint64_t bytes, struct quern_error *err)
+{
+    if (prepared->step_buffer && prepared->step_buffer->bytes >= bytes)
+        return QUERN_OK;
+    qn_vk_buffer_destroy(device, prepared->step_buffer);
+    forget_recordings(prepared);
+    return qn_vk_buffer_create(device, bytes, &prepared->step_buffer, err);
+}
+
+/* Notes the pools of the homes; the places beyond the last pool take the first. */
+static enum quern_status fit_pools(struct quern_prepared *prepared, const struct quern_run_args *args,
+                                   struct quern_error *err)
+{
+    for (uint32_t h = 0; h < args->n_homes && h < QN_LEN(prepared->pools); h++) {
+        const struct quern_kv_pools *pools = &args->kv[h];
+        if (pools->n_pools > QN_VK_POOLS)
+            return qn_fail(err, QUERN_ERR_UNSUPPORTED, "a KV cache of %u pools, its kernels reach %d",
+                           pools->n_pools, QN_VK_POOLS);
+        for (uint32_t i = 0; i < QN_VK_POOLS && pools->n_pools > 0; i++) {
+            const struct quern_buffer *pool = pools->pool[i < pools->n_pools ? i : 0];
+            if (prepared->pools[h][i] != pool)
+                forget_recordings(prepared);
+            prepared->pools[h][i] = pool;
+        }
+    }
+    return QUERN_OK;
+}
+
+static VkDescriptorBufferInfo info_of(const struct quern_device *device,
+                                      const struct quern_prepared *prepared, const struct qn_vk_bound *bound,
+                                      uint32_t pool)
+{
+    const struct quern_buffer *step = prepared->step_buffer;
+    switch (bound->kind) {
+    case QN_VK_BOUND_BUFFER:
+        return (VkDescriptorBufferInfo){bound->buffer->handle, bound->offset, bound->bytes};
+    case QN_VK_BOUND_CONSTANTS:
+        return (VkDescriptorBufferInfo){prepared->constant_buffer->handle, bound->offset, bound->bytes};
+    case QN_VK_BOUND_GRIDS:
+        return (VkDescriptorBufferInfo){device->grids->handle, 0, VK_WHOLE_SIZE};
+    case QN_VK_BOUND_POOLS:
+        if (prepared->pools[bound->home][pool])
+            return (VkDescriptorBufferInfo){prepared->pools[bound->home][pool]->handle, 0, VK_WHOLE_SIZE};
+        return (VkDescriptorBufferInfo){step->handle, 0, VK_WHOLE_SIZE}; /* nothing is stored yet */
+    case QN_VK_BOUND_STEP:
+    default:
+        return (VkDescriptorBufferInfo){step->handle, 0, VK_WHOLE_SIZE};
+    }
+}
+
+static void write_set(struct quern_device *device, struct quern_prepared *prepared, size_t i)
+{
+    const struct qn_vk_dispatch *d = &prepared->dispatches[i];
+    struct qn_vk_kernel_info info = qn_vk_kernel_info(d->kernel);
+    VkDescriptorBufferInfo buffers[QN_VK_MAX_BUFFERS + QN_VK_POOLS];
+    VkWriteDescriptorSet writes[QN_VK_MAX_BUFFERS];
+    uint32_t n = 0;
+    for (uint32_t b = 0; b < info.n_buffers; b++) {
+        uint32_t count = info.pools && b + 1 == info.n_buffers ? QN_VK_POOLS : 1;
+        writes[b] = (VkWriteDescriptorSet){.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
+                                           .dstSet = prepared->sets[i],
+                                           .dstBinding = b,
+                                           .descriptorCount = count,
+                                           .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+                                           .pBufferInfo = &buffers[n]};
+        for (uint32_t pool = 0; pool < count; pool++)
+            buffers[n++] = info_of(device, prepared, &d->bound[b], pool);
+    }
+    device->api.UpdateDescriptorSets(device->handle, info.n_buffers, writes, 0, NULL);
+}
+
+/* ---------------------------------------------------------------- hazards */
+
+/* What was read and written since the last barrier. */
+struct hazards {
+    struct qn_vk_bound *seen;
+    size_t n;
+};
+
+static bool overlap(const struct qn_vk_bound *a, const struct qn_vk_bound *b)
+{
+    if (a->kind != b->kind)
+        return false;
+    if (a->kind == QN_VK_BOUND_POOLS)
+        return a->home == b->home;
+    return a->kind == QN_VK_BOUND_BUFFER && a->buffer == b->buffer && a->offset < b->offset + b->bytes &&
+           b->offset < a->offset + a->bytes;
+}
+
+/* Whether the dispatch must wait for what came before it; afterwards it is part of that. */
+static bool must_wait(struct hazards *hazards, const struct qn_vk_dispatch *d)
+{
+    bool wait = false;
+    for (uint32_t b = 0; b < QN_VK_MAX_BUFFERS; b++)
+        for (size_t i = 0; i < hazards->n && !wait; i++)
+            wait =
+                (d->bound[b].written || hazards->seen[i].written) && overlap(&d->bound[b], &hazards->seen[i]);
+    if (wait)
+        hazards->n = 0;
+    for (uint32_t b = 0; b < QN_VK_MAX_BUFFERS; b++)
+        if (d->bound[b].kind == QN_VK_BOUND_BUFFER || d->bound[b].kind == QN_VK_BOUND_POOLS)
+            hazards->seen[hazards->n++] = d->bound[b];
+    return wait;
+}
+
+/* ---------------------------------------------------------------- recording */
+
+static void record_dispatch(struct quern_device *device, struct quern_prepared *prepared, size_t i,
+                            VkCommandBuffer commands)
+{
+    const struct qn_vk_dispatch *d = &prepared->dispatches[i];
+    const struct qn_vk_pipeline *pipeline = &device->pipelines[d->kernel];
+    struct qn_vk_kernel_info info = qn_vk_kernel_info(d->kernel);
+    device->api.CmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline->handle);
+    device->api.CmdBindDescriptorSets(commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline->layout, 0, 1,
+                                      &prepared->sets[i], 0, NULL);
+    device->api.CmdPushConstants(commands, pipeline->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, info.n_words * 4,
+                                 d->words);
+    device->api.CmdDispatch(commands, d->groups[0], d->groups[1], d->groups[2]);
+}
+
+static enum quern_status make_queries(struct quern_device *device, struct quern_prepared *prepared,
+                                      struct quern_error *err)
+{
+    enum quern_status status = QUERN_OK;
+    const VkQueryPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO,
+                                        .queryType = VK_QUERY_TYPE_TIMESTAMP,
+                                        .queryCount = (uint32_t)(2 * prepared->n_dispatches)};
+    if (!prepared->queries)
+        VK(device, CreateQueryPool, device->handle, &info, NULL, &prepared->queries);
+done:
+    return status;
+}
+
+static enum quern_status record(struct quern_device *device, struct quern_prepared *prepared, int which,
+                                struct quern_error *err)
+{
+    enum quern_status status = QUERN_OK;
+    VkCommandBuffer commands = prepared->commands[which];
+    size_t n = prepared->n_dispatches;
+    struct hazards hazards = {qn_alloc(device->cb, n * QN_VK_MAX_BUFFERS, sizeof *hazards.seen), 0};
+    if (!hazards.seen)
+        return qn_fail_memory(err, "a prepared segment");
+    if (which == QN_VK_TIMED && (status = make_queries(device, prepared, err)))
+        goto done;
+    for (size_t i = 0; i < n; i++)
+        write_set(device, prepared, i);
+    const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
+    VK(device, BeginCommandBuffer, commands, &begin);
+    if (which == QN_VK_TIMED)
+        device->api.CmdResetQueryPool(commands, prepared->queries, 0, (uint32_t)(2 * n));
+    qn_vk_barrier(device, commands, false);
+    for (size_t i = 0; i < n; i++) {
+        if (must_wait(&hazards, &prepared->dispatches[i]))
+            qn_vk_barrier(device, commands, false);
+        if (which == QN_VK_TIMED)
+            device->api.CmdWriteTimestamp(commands, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, prepared->queries,
+                                          (uint32_t)(2 * i));
+        record_dispatch(device, prepared, i, commands);
+        if (which == QN_VK_TIMED)
+            device->api.CmdWriteTimestamp(commands, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, prepared->queries,
+                                          (uint32_t)(2 * i + 1));
+    }
+    qn_vk_barrier(device, commands, true);
+    VK(device, EndCommandBuffer, commands);
+    prepared->recorded[which] = true;
+done:
+    qn_free(device->cb, hazards.seen);
+    return status;
+}
+
+/* ---------------------------------------------------------------- running */
+
+int32_t qn_vk_run(struct quern_device *device, struct quern_prepared *prepared,
+                  const struct quern_run_args *args, uint64_t *point, struct quern_error *err)
+{
+    bool timed = args->trace && device->facts.time_bits > 0;
+    int which = timed ? QN_VK_TIMED : QN_VK_PLAIN;
+    enum quern_status status = qn_vk_wait(device, prepared->point, UINT64_MAX, err);
+    if (!status)
+        status = fit_step(device, prepared, args->step->block_bytes, err);
+    if (!status)
+        status = fit_pools(prepared, args, err);
+    if (status)
+        return status;
+    memcpy(prepared->step_buffer->map, args->step, args->step->block_bytes);
+    if (!prepared->recorded[which]) {
+        forget_recordings(prepared); /* both share the descriptor sets, which are written anew */
+        status = record(device, prepared, which, err);
+        if (status)
+            return status;
+    }
+    prepared->begin_ns = timed ? qn_now_ns() : 0;
+    status = qn_vk_submit(device, prepared->commands[which], &prepared->point, err);
+    *point = prepared->point;
+    return status;
+}
+
+uint32_t qn_vk_times(struct quern_device *device, struct quern_prepared *prepared,
+                     struct quern_node_time *times, uint32_t cap)
+{
+    if (prepared->begin_ns == 0)
+        return 0;
+    const double period = device->facts.properties.limits.timestampPeriod;
+    const uint64_t mask = device->facts.time_bits < 64 ? (1ull << device->facts.time_bits) - 1 : UINT64_MAX;
+    uint64_t first = 0;
+    uint32_t n = 0;
+    for (size_t i = 0; i < prepared->n_dispatches; i++) {
+        uint64_t at[2];
+        if (device->api.GetQueryPoolResults(device->handle, prepared->queries, (uint32_t)(2 * i), 2,
+                                            sizeof at, at, sizeof at[0],
+                                            VK_QUERY_RESULT_64_BIT) != VK_SUCCESS)
+            return 0;
+        if (i == 0)
+            first = at[0];
+        /* The first begins when the work was given to the device; the device's clock is its own. */
+        uint64_t begin = prepared->begin_ns + (uint64_t)((double)((at[0] - first) & mask) * period);
+        uint64_t end = prepared->begin_ns + (uint64_t)((double)((at[1] - first) & mask) * period);
+        bool same = n > 0 && n <= cap && times[n - 1].node == prepared->dispatches[i].node;
+        if (same)
+            times[n - 1].end_ns = end;
+        else if (n++ < cap)
+            times[n - 1] = (struct quern_node_time){prepared->dispatches[i].node, 0, begin, end};
+    }
+    return n;
+}

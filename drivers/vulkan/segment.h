@@ -1,0 +1,58 @@
+/* A prepared segment: the dispatches that its nodes became. Which buffers the step and the KV pools are in is
+ * known at the first run only; then the commands are recorded, and replayed until one of these changes. */
+#ifndef QN_VK_SEGMENT_H
+#define QN_VK_SEGMENT_H
+
+#include "drivers/vulkan/device.h"
+
+/* What is bound to a kernel. */
+struct qn_vk_bound {
+    enum qn_vk_bound_kind {
+        QN_VK_BOUND_STEP, /* the step block; also where an optional buffer is not used */
+        QN_VK_BOUND_BUFFER,
+        QN_VK_BOUND_CONSTANTS, /* of the segment */
+        QN_VK_BOUND_GRIDS,     /* tables of the IQ formats */
+        QN_VK_BOUND_POOLS,     /* of the home `home` */
+    } kind;
+    bool written;
+    uint32_t home;
+    const struct quern_buffer *buffer;
+    uint64_t offset, bytes;
+};
+
+struct qn_vk_dispatch {
+    enum qn_vk_kernel kernel;
+    uint32_t node; /* id in the graph */
+    struct qn_vk_bound bound[QN_VK_MAX_BUFFERS];
+    uint32_t words[QN_VK_MAX_WORDS]; /* push constants */
+    uint32_t groups[3];
+};
+
+enum { QN_VK_PLAIN, QN_VK_TIMED, QN_VK_RECORDINGS };
+
+struct quern_prepared {
+    struct qn_vk_dispatch *dispatches;
+    size_t n_dispatches, cap_dispatches;
+    float *constants; /* until they are on the device */
+    size_t n_constants, cap_constants;
+    struct quern_buffer *constant_buffer, *step_buffer;
+
+    VkDescriptorPool pool;
+    VkDescriptorSet *sets; /* [n_dispatches] */
+    VkCommandBuffer commands[QN_VK_RECORDINGS];
+    bool recorded[QN_VK_RECORDINGS];
+    VkQueryPool queries;
+    const struct quern_buffer *pools[QUERN_MAX_KV_GROUPS * 8][QN_VK_POOLS]; /* as recorded, by home */
+    uint64_t point;                                                         /* of the last run */
+    uint64_t begin_ns; /* when it was submitted; 0: without times */
+};
+
+/* ---- ops.c ---- */
+
+/* Whether the driver can run the node. */
+bool qn_vk_op_supported(const struct quern_device *device, const struct quern_graph *graph, uint32_t node);
+/* Appends the dispatches of the segment's nodes. */
+enum quern_status qn_vk_ops_plan(struct quern_device *device, const struct quern_segment *segment,
+                                 struct quern_prepared *prepared, struct quern_error *err);
+
+#endif

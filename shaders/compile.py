@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Compiles every kernel of kernels.inc, has the modules validated, and writes them as one C file.
+
+usage: compile.py GLSLC SPIRV_VAL FORMATS_INC KERNELS_INC OUT.c OUT.d INCLUDE_DIR...   (SPIRV_VAL "": none)"""
+import concurrent.futures
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+ROW = re.compile(r'^(KERNEL|KERNEL_POOLS|KERNEL_FORMATS)\((\w+), (\w+), "([^"]+)", "([^"]+)", (\d+), (\d+)\)', re.M)
+FORMAT = re.compile(r"^QN_FORMAT_(?:PLAIN|R|RW)\((\w+), (\w+),", re.M)
+ACTIVATIONS_ONLY = {"Q8_1", "Q8_K"}  # no weights are stored in these
+
+
+def rows(kernels, formats):
+    """(name, source, defines) of each module."""
+    for kind, _, name, source, define, _, _ in ROW.findall(kernels):
+        defines = [] if define == "-" else ["-D" + define]
+        if kind == "KERNEL_FORMATS":
+            for upper, lower in FORMAT.findall(formats):
+                if upper not in ACTIVATIONS_ONLY:
+                    yield f"{name}_{lower}", source, [*defines, "-DFORMAT_" + upper]
+        else:
+            yield name, source, defines
+
+
+def main():
+    glslc, spirv_val, formats_inc, kernels_inc, out_c, out_d, *folders = sys.argv[1:]
+    source_dir = pathlib.Path(kernels_inc).parent
+    modules = list(rows(pathlib.Path(kernels_inc).read_text(), pathlib.Path(formats_inc).read_text()))
+
+    def build(module):
+        name, source, defines = module
+        target = pathlib.Path(folder) / name
+        command = [glslc, "--target-env=vulkan1.2", "-fshader-stage=comp", "-O", "-MD", "-MF", f"{target}.d",
+                   *(f"-I{d}" for d in folders), *defines, str(source_dir / source), "-o", str(target)]
+        check = [spirv_val, "--target-env", "vulkan1.2", str(target)]
+        for step in (command, check) if spirv_val else (command,):
+            done = subprocess.run(step, capture_output=True, text=True, check=False)
+            if done.returncode:
+                return name, None, f"{name}: {done.stdout}{done.stderr}", []
+        inputs = pathlib.Path(f"{target}.d").read_text().replace("\\\n", " ").split(":", 1)[1].split()
+        return name, target.read_bytes(), "", inputs
+
+    with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        built = list(pool.map(build, modules))
+    faults = [text for _, code, text, _ in built if code is None]
+    if faults:
+        sys.exit("\n".join(faults))
+    with open(out_c, "w", encoding="ascii") as f:
+        f.write('#include "drivers/vulkan/kernels.h"\n\n')
+        for name, code, _, _ in built:
+            words = [int.from_bytes(code[i:i + 4], "little") for i in range(0, len(code), 4)]
+            f.write(f"static const uint32_t {name}[] = {{\n")
+            for i in range(0, len(words), 12):
+                f.write("    " + ", ".join(f"0x{w:08x}" for w in words[i:i + 12]) + ",\n")
+            f.write("};\n")
+        f.write("\nconst struct qn_vk_module qn_vk_modules[] = {\n")
+        for name, _, _, _ in sorted(built):
+            f.write(f'    {{"{name}", {name}, sizeof {name}}},\n')
+        f.write(f"}};\nconst size_t qn_vk_n_modules = {len(built)};\n")
+    inputs = sorted({path for _, _, _, paths in built for path in paths})
+    pathlib.Path(out_d).write_text(f"{out_c}: {' '.join(inputs)}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+/* ROPE: rotates pairs of elements of each head by position times a rate. One invocation a pair of one token. */
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#define STEP_BINDING 0
+layout(local_size_x = 64) in;
+#include "lib/step.glsl"
+
+layout(set = 0, binding = 1) readonly buffer X { float x[]; };      // [head_dim, n_head, T]
+layout(set = 0, binding = 2) readonly buffer Rates { vec2 rate[]; }; // [n_dims / 2], turns a position: x + y
+layout(set = 0, binding = 3) buffer Y { float y[]; };               // [head_dim, n_head, T]
+
+layout(push_constant) uniform Push {
+    uint head_dim, n_dims, n_head;
+    uint halves; /* pairs (i, i + n_dims / 2) in place of (2 i, 2 i + 1) */
+    uint copy;   /* y is not x: what is not rotated is copied */
+    float mscale;
+};
+
+/* cos and sin of the angle of pair i. Turns are taken modulo 1 while they are exact, so that the angle is small. */
+vec2 angle(uint i, float position)
+{
+    precise float turns = position * rate[i].x;
+    precise float rest = fma(position, rate[i].x, -turns) + position * rate[i].y;
+    precise float part = (turns - roundEven(turns)) + rest;
+    float a = 6.2831853071795865 * part;
+    return vec2(cos(a), sin(a)) * mscale;
+}
+
+void main()
+{
+    uint pairs = (head_dim + 1) / 2; /* one invocation each; those beyond n_dims copy */
+    uint t = gl_WorkGroupID.y, at = gl_GlobalInvocationID.x;
+    if (t >= step_n_tokens || at >= pairs * n_head)
+        return;
+    uint i = at % pairs, first = (t * n_head + at / pairs) * head_dim;
+    if (i >= n_dims / 2) {
+        for (uint k = 2 * i; copy != 0 && k < min(2 * i + 2, head_dim); k++)
+            y[first + k] = x[first + k];
+        return;
+    }
+    uint one = first + (halves != 0 ? i : 2 * i), two = one + (halves != 0 ? n_dims / 2 : 1);
+    vec2 turn = angle(i, float(step_position(t)));
+    float a = x[one], b = x[two];
+    y[one] = a * turn.x - b * turn.y;
+    y[two] = a * turn.y + b * turn.x;
+}
