@@ -87,12 +87,16 @@ void main()
         float shrink = exp(top - new_top);
         top = new_top;
         total *= shrink;
+        barrier();
+        for (uint j = from + lane; j < to; j += WORKGROUP)
+            weight[j] = exp(weight[j] - top);
+        barrier();
         for (uint j = from; j < to; j++)
-            total += exp(weight[j] - top);
+            total += weight[j];
         for (uint r = 0, i = lane; i < head_dim_v; r++, i += WORKGROUP) {
             float sum = result[r] * shrink;
             for (uint j = from; j < to; j++)
-                sum += exp(weight[j] - top) * element(which, v_format, v_at + j * v_row, i);
+                sum += weight[j] * element(which, v_format, v_at + j * v_row, i);
             result[r] = sum;
         }
         barrier();

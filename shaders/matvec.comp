@@ -9,9 +9,9 @@
 #define LANES        16
 #define ROWS         4
 #ifdef MOE
-#define COLUMNS 1
+const uint COLUMNS = 1;
 #else
-#define COLUMNS 8
+layout(constant_id = 0) const uint COLUMNS = 8;
 #endif
 layout(local_size_x = LANES, local_size_y = ROWS) in;
 #include "lib/step.glsl"
@@ -43,7 +43,12 @@ layout(push_constant) uniform Push {
 };
 const uint NONE = 0xffffffff;
 
-shared float part[2][COLUMNS][ROWS][LANES];
+shared float part[COLUMNS * 2 * ROWS * LANES]; // [COLUMNS][2][ROWS][LANES]
+
+uint part_at(uint column, uint which)
+{
+    return ((column * 2 + which) * ROWS + gl_LocalInvocationID.y) * LANES;
+}
 
 /* Sums of this lane for the columns from `column` on, of which the x begin at x_at. */
 void add_products(uint row_at, const uint x_at[COLUMNS], inout float sum[COLUMNS])
@@ -116,15 +121,15 @@ void main()
         add_products(weight1_at + weight_row * row_bytes, x_at, sum1);
     }
     for (uint c = 0; c < COLUMNS; c++) {
-        part[0][c][local_row][lane] = sum[c];
-        part[1][c][local_row][lane] = sum1[c];
+        part[part_at(c, 0) + lane] = sum[c];
+        part[part_at(c, 1) + lane] = sum1[c];
     }
     barrier();
     for (uint c = lane; c < COLUMNS && inside && column + c < n_columns; c += LANES) {
         float v = 0.0, v1 = 0.0;
         for (uint l = 0; l < LANES; l++) {
-            v += part[0][c][local_row][l];
-            v1 += part[1][c][local_row][l];
+            v += part[part_at(c, 0) + l];
+            v1 += part[part_at(c, 1) + l];
         }
         uint at = (column + c) * n + out_row;
         v = finish(v, v1, out_row, expert, at);

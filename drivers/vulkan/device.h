@@ -43,7 +43,7 @@ struct quern_device {
     VkCommandBuffer copy_commands; /* of the last copy */
     uint64_t copy_point;
     struct quern_buffer *grids; /* tables of the IQ formats */
-    struct qn_vk_pipeline pipelines[QN_VK_KERNEL_END];
+    struct qn_vk_pipeline pipelines[QN_VK_KERNEL_END][QN_VK_VARIANTS];
 };
 
 /* ---- device.c ---- */
@@ -70,8 +70,8 @@ enum quern_status qn_vk_copy(struct quern_device *device, struct quern_buffer *d
 
 /* ---- pipeline.c ---- */
 
-/* The kernel's pipeline, made where it is not yet. */
-enum quern_status qn_vk_pipeline_get(struct quern_device *device, enum qn_vk_kernel kernel,
+/* The kernel's pipeline, made where it is not yet. Its specialisation constant 0 is 1 << variant. */
+enum quern_status qn_vk_pipeline_get(struct quern_device *device, enum qn_vk_kernel kernel, uint32_t variant,
                                      const struct qn_vk_pipeline **pipeline, struct quern_error *err);
 void qn_vk_pipelines_finish(struct quern_device *device);
 

@@ -152,6 +152,9 @@ static enum quern_status create(struct qn_vk_instance *instance, bool validate, 
     VkResult result = instance->api.CreateInstance(&info, NULL, &instance->handle);
     if (result != VK_SUCCESS) {
         instance->handle = VK_NULL_HANDLE;
+        if (result == VK_ERROR_INCOMPATIBLE_DRIVER)
+            return qn_fail(err, QUERN_ERR_UNSUPPORTED,
+                           "no Vulkan driver is installed for a GPU of this machine");
         return qn_vk_fail(err, result, "CreateInstance");
     }
 #define QN_VK_GLOBAL(name)

@@ -14,7 +14,7 @@ enum qn_vk_kernel {
     QN_VK_KERNEL_END,
 };
 
-enum { QN_VK_MAX_BUFFERS = 9, QN_VK_MAX_WORDS = 32, QN_VK_POOLS = 16 };
+enum { QN_VK_MAX_BUFFERS = 9, QN_VK_MAX_WORDS = 32, QN_VK_POOLS = 16, QN_VK_VARIANTS = 4 };
 
 struct qn_vk_kernel_info {
     char name[48]; /* of its module */

@@ -8,11 +8,11 @@
 #include <string.h>
 
 enum {
-    MATVEC_ROWS = 4, /* of a workgroup: ROWS and COLUMNS of matvec.comp */
-    MATVEC_COLUMNS = 8,
-    GROUP = 64,         /* invocations of the other kernels' workgroups */
-    MAX_GROUPS = 65535, /* of one dimension, on any device */
-    MAX_EXPERTS = 1024, /* of moe_route.comp */
+    MATVEC_ROWS = 4,        /* of a workgroup: ROWS of matvec.comp */
+    MATVEC_VARIANT_MAX = 3, /* columns of a workgroup: 8 at most */
+    GROUP = 64,             /* invocations of the other kernels' workgroups */
+    MAX_GROUPS = 65535,     /* of one dimension, on any device */
+    MAX_EXPERTS = 1024,     /* of moe_route.comp */
     MAX_EXPERTS_USED = 64,
     MAX_HEAD = 512, /* of attention.comp */
     MAX_PAGE_TOKENS = 64,
@@ -207,12 +207,16 @@ static void plan_product(struct planner *p, const struct product *product)
                             "a part of %llu bytes is more than a kernel can reach", (unsigned long long)unit);
         return;
     }
+    uint32_t variant = 0; /* a workgroup has as many columns as the step, up to a number */
+    while (!moe && variant < MATVEC_VARIANT_MAX && 1u << variant < rows_of(p, x))
+        variant++;
     uint64_t columns =
-        moe ? (uint64_t)rows_of(p, x) * product->n_used : ceil_div(rows_of(p, x), MATVEC_COLUMNS);
+        moe ? (uint64_t)rows_of(p, x) * product->n_used : ceil_div(rows_of(p, x), 1u << variant);
     for (uint64_t first = 0; first < n_units && !p->status; first += most) {
         uint64_t count = n_units - first < most ? n_units - first : most;
         struct qn_vk_dispatch *d =
             add(p, product->kernel + w->format, ceil_div(moe ? n : count, MATVEC_ROWS), columns);
+        d->variant = variant;
         uint32_t at[2] = {0, 0};
         for (uint32_t i = 0; i < product->n_weights; i++)
             at[i] = bind_weight(p, d, 1 + i, product->weight[i], first * unit, count * unit);

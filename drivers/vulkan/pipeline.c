@@ -78,20 +78,25 @@ done:
 }
 
 static enum quern_status make_pipeline(struct quern_device *device, const struct qn_vk_module *module,
-                                       struct qn_vk_pipeline *made, struct quern_error *err)
+                                       uint32_t variant, struct qn_vk_pipeline *made, struct quern_error *err)
 {
     enum quern_status status = QUERN_OK;
     VkShaderModule shader = VK_NULL_HANDLE;
     const VkShaderModuleCreateInfo code = {.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
                                            .codeSize = module->bytes,
                                            .pCode = module->code};
+    const uint32_t constant = 1u << variant;
+    const VkSpecializationMapEntry entry = {.constantID = 0, .offset = 0, .size = sizeof constant};
+    const VkSpecializationInfo special = {
+        .mapEntryCount = 1, .pMapEntries = &entry, .dataSize = sizeof constant, .pData = &constant};
     VK(device, CreateShaderModule, device->handle, &code, NULL, &shader);
     const VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
                   .stage = VK_SHADER_STAGE_COMPUTE_BIT,
                   .module = shader,
-                  .pName = "main"},
+                  .pName = "main",
+                  .pSpecializationInfo = &special},
         .layout = made->layout};
     VK(device, CreateComputePipelines, device->handle, VK_NULL_HANDLE, 1, &info, NULL, &made->handle);
 done:
@@ -107,10 +112,10 @@ static void destroy(struct quern_device *device, struct qn_vk_pipeline *pipeline
     *pipeline = (struct qn_vk_pipeline){VK_NULL_HANDLE};
 }
 
-enum quern_status qn_vk_pipeline_get(struct quern_device *device, enum qn_vk_kernel kernel,
+enum quern_status qn_vk_pipeline_get(struct quern_device *device, enum qn_vk_kernel kernel, uint32_t variant,
                                      const struct qn_vk_pipeline **pipeline, struct quern_error *err)
 {
-    struct qn_vk_pipeline *made = &device->pipelines[kernel];
+    struct qn_vk_pipeline *made = &device->pipelines[kernel][variant];
     *pipeline = made;
     if (made->handle)
         return QUERN_OK;
@@ -120,7 +125,7 @@ enum quern_status qn_vk_pipeline_get(struct quern_device *device, enum qn_vk_ker
         return qn_fail(err, QUERN_ERR_UNSUPPORTED, "there is no kernel %s", info.name);
     enum quern_status status = make_layout(device, &info, made, err);
     if (!status)
-        status = make_pipeline(device, module, made, err);
+        status = make_pipeline(device, module, variant, made, err);
     if (status)
         destroy(device, made);
     return status;
@@ -129,5 +134,6 @@ enum quern_status qn_vk_pipeline_get(struct quern_device *device, enum qn_vk_ker
 void qn_vk_pipelines_finish(struct quern_device *device)
 {
     for (int k = 0; k < QN_VK_KERNEL_END; k++)
-        destroy(device, &device->pipelines[k]);
+        for (int v = 0; v < QN_VK_VARIANTS; v++)
+            destroy(device, &device->pipelines[k][v]);
 }

@@ -34,8 +34,9 @@ static enum quern_status make_sets(struct quern_device *device, struct quern_pre
         status = qn_fail_memory(err, "a prepared segment");
     for (size_t i = 0; i < n && !status; i++) {
         const struct qn_vk_pipeline *pipeline;
-        struct qn_vk_kernel_info info = qn_vk_kernel_info(prepared->dispatches[i].kernel);
-        status = qn_vk_pipeline_get(device, prepared->dispatches[i].kernel, &pipeline, err);
+        const struct qn_vk_dispatch *d = &prepared->dispatches[i];
+        struct qn_vk_kernel_info info = qn_vk_kernel_info(d->kernel);
+        status = qn_vk_pipeline_get(device, d->kernel, d->variant, &pipeline, err);
         layouts[i] = pipeline->set_layout;
         size.descriptorCount += info.n_buffers + (info.pools ? QN_VK_POOLS - 1 : 0);
     }
@@ -218,7 +219,7 @@ static void record_dispatch(struct quern_device *device, struct quern_prepared *
                             VkCommandBuffer commands)
 {
     const struct qn_vk_dispatch *d = &prepared->dispatches[i];
-    const struct qn_vk_pipeline *pipeline = &device->pipelines[d->kernel];
+    const struct qn_vk_pipeline *pipeline = &device->pipelines[d->kernel][d->variant];
     struct qn_vk_kernel_info info = qn_vk_kernel_info(d->kernel);
     device->api.CmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline->handle);
     device->api.CmdBindDescriptorSets(commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline->layout, 0, 1,

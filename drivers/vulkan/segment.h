@@ -22,6 +22,7 @@ struct qn_vk_bound {
 
 struct qn_vk_dispatch {
     enum qn_vk_kernel kernel;
+    uint32_t variant;
     uint32_t node; /* id in the graph */
     struct qn_vk_bound bound[QN_VK_MAX_BUFFERS];
     uint32_t words[QN_VK_MAX_WORDS]; /* push constants */

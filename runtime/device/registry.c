@@ -52,17 +52,20 @@ static bool driver_at(const struct quern_callbacks *cb, const struct qn_drivers 
 
 enum { MAX_PROBED = 16 };
 
-/* Devices of one driver; 0 when it fails, which is logged. */
+/* Devices of one driver; 0 with the reason in err->text when it fails, which is logged: a driver without
+ * anything to drive is no fault. */
 static uint32_t probe(const struct quern_callbacks *cb, const struct quern_driver *driver,
-                      struct quern_device_info infos[MAX_PROBED])
+                      struct quern_device_info infos[MAX_PROBED], struct quern_error *err)
 {
     struct quern_host host = {.struct_size = sizeof host, .callbacks = cb};
-    struct quern_error err = {0};
     uint32_t n = 0;
+    *err = (struct quern_error){0};
     for (uint32_t i = 0; i < MAX_PROBED; i++)
         infos[i] = (struct quern_device_info){.struct_size = sizeof infos[i]};
-    if (driver->probe(&host, infos, MAX_PROBED, &n, &err)) {
-        qn_log(cb, QUERN_LOG_WARNING, "driver %s cannot list its devices: %s", driver->name, err.text);
+    int32_t status = driver->probe(&host, infos, MAX_PROBED, &n, err);
+    if (status) {
+        qn_log(cb, status == QUERN_ERR_UNSUPPORTED ? QUERN_LOG_INFO : QUERN_LOG_WARNING,
+               "driver %s cannot list its devices: %s", driver->name, err->text);
         return 0;
     }
     return n < MAX_PROBED ? n : MAX_PROBED;
@@ -80,7 +83,8 @@ struct quern_device_list {
 static bool list_driver(struct quern_device_list *list, const struct quern_driver *driver)
 {
     struct quern_device_info infos[MAX_PROBED];
-    uint32_t n = probe(&list->cb, driver, infos);
+    struct quern_error err;
+    uint32_t n = probe(&list->cb, driver, infos, &err);
     for (uint32_t i = 0; i < n; i++) {
         if (!qn_grow(&list->cb, &list->desc, &list->cap_desc, list->n + 1, sizeof *list->desc) ||
             !qn_grow(&list->cb, &list->id, &list->cap_id, list->n + 1, sizeof *list->id))
@@ -208,9 +212,11 @@ enum quern_status qn_device_open(const struct quern_callbacks *cb, const struct 
     if (i == drivers->n_extra + QN_LEN(builtin))
         return no_such_device(cb, drivers, id, len, err);
     struct quern_device_info infos[MAX_PROBED];
-    uint32_t n = probe(cb, driver, infos);
+    struct quern_error why;
+    uint32_t n = probe(cb, driver, infos, &why);
     if (n == 0)
-        return qn_fail(err, QUERN_ERR_DEVICE, "driver %s has no device", name);
+        return qn_fail(err, QUERN_ERR_DEVICE, "driver %s has no device%s%s", name, why.text[0] ? ": " : "",
+                       why.text);
     bool instances = n == 1 && (infos[0].type == QUERN_DEVICE_CPU || infos[0].type == QUERN_DEVICE_NULL);
     if (index >= n && !instances)
         return qn_fail(err, QUERN_ERR_PARAM, "device \"%s:%u\" is not there: driver %s has %u", name, index,

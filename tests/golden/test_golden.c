@@ -171,7 +171,8 @@ static void check_chunks(struct run *run, const struct limits *limits)
     size_t row_size = run->golden->n_vocab;
     float *first = malloc(N * row_size * sizeof *first);
     assert_non_null(first);
-    for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
+    bool all = !run->golden->quantised || strcmp(device, "cpu") == 0; /* formats know nothing of chunks */
+    for (size_t i = 0; i < (all ? sizeof chunks / sizeof *chunks : 2); i++) {
         char what[32];
         snprintf(what, sizeof what, "%zu at a time", chunks[i]);
         run_tokens(run, chunks[i]);
