@@ -7,6 +7,7 @@
 #include <vulkan/vulkan.h>
 
 #include "formats/formats.h"
+#include "support/dequant.h"
 #include "test.h"
 
 #include <dlfcn.h>
@@ -336,20 +337,6 @@ static void gpu_run(struct gpu *gpu, VkPipeline pipeline, const struct push *pus
 
 /* ---- the cases ---- */
 
-/* A file of tests/golden/dequant; 0 when it is not there. */
-static size_t read_golden(const char *name, const char *suffix, void *out, size_t room)
-{
-    char path[1024];
-    const char *root = getenv("QUERN_SOURCE");
-    snprintf(path, sizeof path, "%s/tests/golden/dequant/%s%s", root ? root : ".", name, suffix);
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        return 0;
-    size_t n = fread(out, 1, room, f);
-    fclose(f);
-    return n;
-}
-
 /* The same bits; what is not a number has no bits to keep. */
 static bool same(uint32_t got, const float *want)
 {
@@ -406,11 +393,11 @@ static void test_goldens(void **state)
     int n_checked = 0;
     for (int id = 0; id < QUERN_FORMAT_END; id++) {
         const struct qn_format *format = weight_format(id);
-        size_t bytes = format ? read_golden(format->name, ".bin", blocks, sizeof blocks) : 0;
+        size_t bytes = format ? qn_dequant_read(format->name, ".bin", blocks, sizeof blocks) : 0;
         if (bytes == 0)
             continue;
         assert_int_equal(bytes, qn_format_row_bytes((enum quern_format)id, N_GOLDEN));
-        assert_int_equal(read_golden(format->name, ".f32", want, sizeof want), sizeof want);
+        assert_int_equal(qn_dequant_read(format->name, ".f32", want, sizeof want), sizeof want);
         check(format, blocks, want, N_GOLDEN);
         n_checked++;
     }

@@ -2,6 +2,7 @@
 #include "formats/blocks.h"
 #include "formats/formats.h"
 #include "formats/iq_tables.h"
+#include "support/dequant.h"
 #include "test.h"
 
 #include <math.h>
@@ -20,20 +21,6 @@ static float float_of(uint32_t bits)
     return f;
 }
 
-/* A file of tests/golden/dequant; 0 when it is not there. */
-static size_t read_golden(const char *name, const char *suffix, void *out, size_t room)
-{
-    char path[1024];
-    const char *root = getenv("QUERN_SOURCE");
-    snprintf(path, sizeof path, "%s/tests/golden/dequant/%s%s", root ? root : ".", name, suffix);
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        return 0;
-    size_t n = fread(out, 1, room, f);
-    fclose(f);
-    return n;
-}
-
 static void test_dequantise_goldens(void **state)
 {
     (void)state;
@@ -44,11 +31,11 @@ static void test_dequantise_goldens(void **state)
         const struct qn_format *format = qn_format_get((enum quern_format)id);
         if (!format || !format->dequantise)
             continue;
-        size_t bytes = read_golden(format->name, ".bin", blocks + 1, sizeof blocks - 1);
+        size_t bytes = qn_dequant_read(format->name, ".bin", blocks + 1, sizeof blocks - 1);
         if (bytes == 0)
             continue;
         assert_int_equal(bytes, qn_format_row_bytes((enum quern_format)id, 1024));
-        assert_int_equal(read_golden(format->name, ".f32", want, sizeof want), sizeof want);
+        assert_int_equal(qn_dequant_read(format->name, ".f32", want, sizeof want), sizeof want);
         format->dequantise(blocks + 1, got, 1024); /* at an odd address, as in a file */
         for (int i = 0; i < 1024; i++)
             if (bits_of(got[i]) != bits_of(want[i]))
