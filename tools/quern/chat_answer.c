@@ -167,11 +167,6 @@ static int generate(struct answer *answer)
 
 /* ---- what is told of it ---- */
 
-static double per_second(size_t n, uint64_t ns)
-{
-    return ns > 0 ? (double)n * 1e9 / (double)ns : 0;
-}
-
 static void print_json(const struct answer *answer)
 {
     const struct chat_counts *c = &answer->counts;

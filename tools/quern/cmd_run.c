@@ -110,11 +110,6 @@ static const char *stop_name(enum quern_status status, enum quern_stop_reason re
     return status == QUERN_ERR_CANCELLED ? "interrupted" : name[reason];
 }
 
-static double per_second(uint64_t n, uint64_t ns)
-{
-    return ns > 0 ? (double)n * 1e9 / (double)ns : 0;
-}
-
 static void print_json(struct run *run, const struct loaded *loaded, const char *prompt,
                        size_t n_prompt_bytes, const struct quern_generate_result *result, const char *stop)
 {

@@ -135,6 +135,11 @@ void close_model(struct loaded *loaded)
     quern_model_destroy(&loaded->model);
 }
 
+double per_second(uint64_t n, uint64_t ns)
+{
+    return ns > 0 ? (double)n * 1e9 / (double)ns : 0;
+}
+
 /* ---- input ---- */
 
 void buffer_put(struct buffer *buffer, const char *data, size_t n)

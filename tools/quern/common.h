@@ -49,6 +49,9 @@ int open_session(struct loaded *loaded, const struct model_options *options,
                  const struct quern_session_params *params);
 void close_model(struct loaded *loaded);
 
+/* Rate of n in that time; 0 where there was none. */
+double per_second(uint64_t n, uint64_t ns);
+
 /* Bytes that grow. */
 struct buffer {
     char *data;
