@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/library.h"
 #include "base/thread.h"
+#include "base/windows.h"
 
 #include <io.h>
 #include <stdio.h>
@@ -33,8 +34,7 @@ void qn_sleep_ns(uint64_t ns)
 
 /* ---- text ---- */
 
-/* UTF-16 copy of UTF-8 text, or NULL when memory is out or the text is no UTF-8. */
-static wchar_t *widen(const struct quern_callbacks *cb, const char *text)
+wchar_t *qn_widen(const struct quern_callbacks *cb, const char *text)
 {
     int n = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, text, -1, NULL, 0);
     wchar_t *wide = n > 0 ? qn_alloc(cb, (size_t)n, sizeof *wide) : NULL;
@@ -163,7 +163,7 @@ enum quern_status qn_view_path(const struct quern_callbacks *cb, struct qn_view 
                                bool use_mmap, struct quern_error *err)
 {
     *view = (struct qn_view){0};
-    wchar_t *wide = widen(cb, path);
+    wchar_t *wide = qn_widen(cb, path);
     if (!wide)
         return qn_fail_memory(err, "a file name");
     HANDLE file = CreateFileW(wide, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE,
@@ -230,10 +230,10 @@ enum quern_status qn_write_pieces(const struct quern_callbacks *cb, const char *
 {
     size_t length = strlen(path) + 32;
     char *temp = qn_alloc(cb, length, 1);
-    wchar_t *wide = widen(cb, path), *wide_temp = NULL;
+    wchar_t *wide = qn_widen(cb, path), *wide_temp = NULL;
     if (temp) {
         snprintf(temp, length, "%s.%lu.part", path, (unsigned long)GetCurrentProcessId());
-        wide_temp = widen(cb, temp);
+        wide_temp = qn_widen(cb, temp);
     }
     enum quern_status status = QUERN_OK;
     if (!wide || !wide_temp) {
