@@ -1,4 +1,4 @@
-/* Files: mapped or read whole, from a path or from a range of an open descriptor. */
+/* Files: mapped or read whole, from a path or from a range of an open descriptor. Directories of them. */
 #ifndef QN_BASE_FILE_H
 #define QN_BASE_FILE_H
 
@@ -25,7 +25,8 @@ void qn_view_finish(const struct quern_callbacks *cb, struct qn_view *view);
 /* Tells the system that the range will be read soon (a hint). */
 void qn_view_prefetch(const struct qn_view *view, uint64_t offset, uint64_t length);
 
-/* Replaces `path` by `size` bytes: written beside it, flushed, renamed; the old file survives a failure. */
+/* Replaces `path` by `size` bytes: written beside it as "PATH.*.part", flushed, renamed; the old file
+ * survives a failure. */
 enum quern_status qn_write_file(const struct quern_callbacks *cb, const char *path, const void *data,
                                 size_t size, struct quern_error *err);
 
@@ -36,6 +37,28 @@ struct qn_piece {
 };
 enum quern_status qn_write_pieces(const struct quern_callbacks *cb, const char *path,
                                   const struct qn_piece *pieces, size_t n, struct quern_error *err);
+
+/* ---- directories ---- */
+
+struct qn_dir_entry {
+    const char *name; /* of a regular file, without the directory */
+    uint64_t bytes;
+    int64_t written_ns; /* since 1970 */
+};
+
+/* Makes the directory and those above it, for this user alone; that it is there already is no fault. */
+enum quern_status qn_dir_make(const struct quern_callbacks *cb, const char *path, struct quern_error *err);
+/* Calls `each` for every regular file in the directory, in no order; false ends it. The entry is valid during
+ * the call. */
+enum quern_status qn_dir_list(const struct quern_callbacks *cb, const char *path,
+                              bool (*each)(void *user, const struct qn_dir_entry *entry), void *user,
+                              struct quern_error *err);
+/* Bytes and date of a file or directory (either may be NULL); false: there is none. */
+bool qn_file_stat(const struct quern_callbacks *cb, const char *path, uint64_t *bytes, int64_t *written_ns);
+/* False: it is still there. */
+bool qn_file_remove(const struct quern_callbacks *cb, const char *path);
+/* Marks the file as written now; false: it cannot. */
+bool qn_file_touch(const struct quern_callbacks *cb, const char *path);
 
 size_t qn_page_size(void);
 

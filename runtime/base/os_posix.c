@@ -7,6 +7,7 @@
 #include "base/library.h"
 #include "base/thread.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +27,13 @@ uint64_t qn_now_ns(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+int64_t qn_date_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
 void qn_sleep_ns(uint64_t ns)
@@ -159,16 +167,27 @@ static bool write_all(int fd, const struct qn_piece *pieces, size_t n)
     return true;
 }
 
+/* A new file beside `path`, which nobody else writes. */
+static int create_beside(const char *path, char *temp, size_t size)
+{
+    int fd = -1;
+    errno = EEXIST;
+    for (int i = 0; i < 1000 && fd < 0 && errno == EEXIST; i++) {
+        snprintf(temp, size, "%s.%ld-%d.part", path, (long)getpid(), i);
+        fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    }
+    return fd;
+}
+
 enum quern_status qn_write_pieces(const struct quern_callbacks *cb, const char *path,
                                   const struct qn_piece *pieces, size_t n, struct quern_error *err)
 {
-    size_t length = strlen(path) + 32;
+    size_t length = strlen(path) + 40;
     char *temp = qn_alloc(cb, length, 1);
     if (!temp)
         return qn_fail_memory(err, "a file name");
-    snprintf(temp, length, "%s.%ld.part", path, (long)getpid());
     enum quern_status status = QUERN_OK;
-    int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int fd = create_beside(path, temp, length);
     if (fd < 0) {
         status = qn_fail(err, QUERN_ERR_FILE, "%s: cannot create: %s", temp, strerror(errno));
     } else {
@@ -186,6 +205,79 @@ enum quern_status qn_write_pieces(const struct quern_callbacks *cb, const char *
     }
     qn_free(cb, temp);
     return status;
+}
+
+/* ---- directories ---- */
+
+enum quern_status qn_dir_make(const struct quern_callbacks *cb, const char *path, struct quern_error *err)
+{
+    size_t n = strlen(path);
+    char *part = qn_strndup(cb, path, n);
+    if (!part)
+        return qn_fail_memory(err, "a directory's name");
+    enum quern_status status = QUERN_OK;
+    for (size_t i = 1; i <= n && !status; i++) {
+        if (path[i] != '/' && path[i] != '\0')
+            continue;
+        part[i] = '\0';
+        struct stat st;
+        if (mkdir(part, 0700) != 0 && (stat(part, &st) != 0 || !S_ISDIR(st.st_mode)))
+            status = qn_fail(err, QUERN_ERR_FILE, "%s: cannot make the directory: %s", part, strerror(errno));
+        part[i] = path[i];
+    }
+    qn_free(cb, part);
+    return status;
+}
+
+#ifdef __APPLE__
+#define st_mtim st_mtimespec
+#endif
+
+static int64_t date_of(const struct stat *st)
+{
+    return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+}
+
+enum quern_status qn_dir_list(const struct quern_callbacks *cb, const char *path,
+                              bool (*each)(void *user, const struct qn_dir_entry *entry), void *user,
+                              struct quern_error *err)
+{
+    DIR *dir = opendir(path);
+    if (!dir)
+        return qn_fail(err, QUERN_ERR_FILE, "%s: cannot list: %s", path, strerror(errno));
+    bool more = true;
+    for (struct dirent *item; more && (item = readdir(dir));) {
+        struct stat st;
+        if (fstatat(dirfd(dir), item->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode))
+            continue;
+        const struct qn_dir_entry entry = {
+            .name = item->d_name, .bytes = (uint64_t)st.st_size, .written_ns = date_of(&st)};
+        more = each(user, &entry);
+    }
+    closedir(dir);
+    return QUERN_OK;
+}
+
+bool qn_file_stat(const struct quern_callbacks *cb, const char *path, uint64_t *bytes, int64_t *written_ns)
+{
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return false;
+    if (bytes)
+        *bytes = (uint64_t)st.st_size;
+    if (written_ns)
+        *written_ns = date_of(&st);
+    return true;
+}
+
+bool qn_file_remove(const struct quern_callbacks *cb, const char *path)
+{
+    return unlink(path) == 0 || errno == ENOENT;
+}
+
+bool qn_file_touch(const struct quern_callbacks *cb, const char *path)
+{
+    return utimensat(AT_FDCWD, path, NULL, 0) == 0;
 }
 
 /* ---- threads ---- */

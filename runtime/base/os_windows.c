@@ -8,6 +8,7 @@
 #include <io.h>
 #include <stdio.h>
 #include <string.h>
+#include <wchar.h>
 
 /* ---- clock ---- */
 
@@ -18,6 +19,20 @@ uint64_t qn_now_ns(void)
     QueryPerformanceCounter(&ticks);
     uint64_t now = (uint64_t)ticks.QuadPart, per_second = (uint64_t)rate.QuadPart;
     return now / per_second * 1000000000u + now % per_second * 1000000000u / per_second;
+}
+
+/* 100 ns since 1601 to nanoseconds since 1970. */
+static int64_t date_ns(FILETIME time)
+{
+    const int64_t from_1601_to_1970 = 116444736000000000;
+    return ((int64_t)((uint64_t)time.dwHighDateTime << 32 | time.dwLowDateTime) - from_1601_to_1970) * 100;
+}
+
+int64_t qn_date_ns(void)
+{
+    FILETIME now;
+    GetSystemTimePreciseAsFileTime(&now);
+    return date_ns(now);
 }
 
 /* Milliseconds, rounded up, below what means "forever". */
@@ -213,7 +228,7 @@ static bool write_piece(HANDLE file, const struct qn_piece *piece)
 /* Writes and flushes a new file; 0 or the system's error code. */
 static DWORD write_new(const wchar_t *path, const struct qn_piece *pieces, size_t n)
 {
-    HANDLE file = CreateFileW(path, GENERIC_WRITE, 0, NULL, CREATE_ALWAYS, FILE_ATTRIBUTE_NORMAL, NULL);
+    HANDLE file = CreateFileW(path, GENERIC_WRITE, 0, NULL, CREATE_NEW, FILE_ATTRIBUTE_NORMAL, NULL);
     if (file == INVALID_HANDLE_VALUE)
         return GetLastError();
     bool good = true;
@@ -228,18 +243,20 @@ static DWORD write_new(const wchar_t *path, const struct qn_piece *pieces, size_
 enum quern_status qn_write_pieces(const struct quern_callbacks *cb, const char *path,
                                   const struct qn_piece *pieces, size_t n, struct quern_error *err)
 {
-    size_t length = strlen(path) + 32;
-    char *temp = qn_alloc(cb, length, 1);
-    wchar_t *wide = qn_widen(cb, path), *wide_temp = NULL;
-    if (temp) {
-        snprintf(temp, length, "%s.%lu.part", path, (unsigned long)GetCurrentProcessId());
-        wide_temp = qn_widen(cb, temp);
-    }
+    const wchar_t end[] = L".0000000000-000.part";
+    size_t length = strlen(path);
+    wchar_t *wide = qn_widen(cb, path);
+    wchar_t *wide_temp = qn_alloc(cb, length + QN_LEN(end), sizeof *wide_temp);
     enum quern_status status = QUERN_OK;
     if (!wide || !wide_temp) {
         status = qn_fail_memory(err, "a file name");
     } else {
-        DWORD code = write_new(wide_temp, pieces, n);
+        DWORD code = ERROR_FILE_EXISTS; /* until it is a file that nobody else writes */
+        for (int i = 0; i < 1000 && code == ERROR_FILE_EXISTS; i++) {
+            swprintf(wide_temp, length + QN_LEN(end), L"%ls.%lu-%d.part", wide,
+                     (unsigned long)GetCurrentProcessId(), i);
+            code = write_new(wide_temp, pieces, n);
+        }
         if (code == 0 && !MoveFileExW(wide_temp, wide, MOVEFILE_REPLACE_EXISTING))
             code = GetLastError();
         if (code != 0) {
@@ -249,8 +266,105 @@ enum quern_status qn_write_pieces(const struct quern_callbacks *cb, const char *
     }
     qn_free(cb, wide_temp);
     qn_free(cb, wide);
-    qn_free(cb, temp);
     return status;
+}
+
+/* ---- directories ---- */
+
+enum quern_status qn_dir_make(const struct quern_callbacks *cb, const char *path, struct quern_error *err)
+{
+    wchar_t *part = qn_widen(cb, path);
+    if (!part)
+        return qn_fail_memory(err, "a directory's name");
+    enum quern_status status = QUERN_OK;
+    for (size_t n = wcslen(part), i = 1; i <= n && !status; i++) {
+        wchar_t here = part[i];
+        if ((here != L'/' && here != L'\\' && here != L'\0') || part[i - 1] == L':')
+            continue;
+        part[i] = L'\0';
+        DWORD code = CreateDirectoryW(part, NULL) ? 0 : GetLastError();
+        DWORD kind = GetFileAttributesW(part);
+        if (code != 0 && (kind == INVALID_FILE_ATTRIBUTES || !(kind & FILE_ATTRIBUTE_DIRECTORY)))
+            status =
+                qn_fail(err, QUERN_ERR_FILE, "%s: cannot make the directory: %s", path, reason_of(code).text);
+        part[i] = here;
+    }
+    qn_free(cb, part);
+    return status;
+}
+
+static bool list_one(const WIN32_FIND_DATAW *found,
+                     bool (*each)(void *user, const struct qn_dir_entry *entry), void *user)
+{
+    char name[3 * MAX_PATH + 1];
+    if ((found->dwFileAttributes & (FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_REPARSE_POINT)) ||
+        WideCharToMultiByte(CP_UTF8, 0, found->cFileName, -1, name, (int)sizeof name, NULL, NULL) <= 0)
+        return true;
+    const struct qn_dir_entry entry = {.name = name,
+                                       .bytes = (uint64_t)found->nFileSizeHigh << 32 | found->nFileSizeLow,
+                                       .written_ns = date_ns(found->ftLastWriteTime)};
+    return each(user, &entry);
+}
+
+enum quern_status qn_dir_list(const struct quern_callbacks *cb, const char *path,
+                              bool (*each)(void *user, const struct qn_dir_entry *entry), void *user,
+                              struct quern_error *err)
+{
+    size_t length = strlen(path) + 3;
+    char *pattern = qn_alloc(cb, length, 1);
+    if (pattern)
+        snprintf(pattern, length, "%s/*", path);
+    wchar_t *wide = pattern ? qn_widen(cb, pattern) : NULL;
+    qn_free(cb, pattern);
+    if (!wide)
+        return qn_fail_memory(err, "a directory's name");
+    WIN32_FIND_DATAW found;
+    HANDLE search = FindFirstFileW(wide, &found);
+    DWORD code = GetLastError();
+    qn_free(cb, wide);
+    if (search == INVALID_HANDLE_VALUE)
+        return qn_fail(err, QUERN_ERR_FILE, "%s: cannot list: %s", path, reason_of(code).text);
+    while (list_one(&found, each, user) && FindNextFileW(search, &found)) {}
+    FindClose(search);
+    return QUERN_OK;
+}
+
+bool qn_file_stat(const struct quern_callbacks *cb, const char *path, uint64_t *bytes, int64_t *written_ns)
+{
+    wchar_t *wide = qn_widen(cb, path);
+    WIN32_FILE_ATTRIBUTE_DATA data;
+    bool good = wide && GetFileAttributesExW(wide, GetFileExInfoStandard, &data);
+    qn_free(cb, wide);
+    if (good && bytes)
+        *bytes = (uint64_t)data.nFileSizeHigh << 32 | data.nFileSizeLow;
+    if (good && written_ns)
+        *written_ns = date_ns(data.ftLastWriteTime);
+    return good;
+}
+
+bool qn_file_remove(const struct quern_callbacks *cb, const char *path)
+{
+    wchar_t *wide = qn_widen(cb, path);
+    bool good = wide && (DeleteFileW(wide) || GetLastError() == ERROR_FILE_NOT_FOUND);
+    qn_free(cb, wide);
+    return good;
+}
+
+bool qn_file_touch(const struct quern_callbacks *cb, const char *path)
+{
+    wchar_t *wide = qn_widen(cb, path);
+    HANDLE file = wide ? CreateFileW(wide, FILE_WRITE_ATTRIBUTES,
+                                     FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, NULL,
+                                     OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL)
+                       : INVALID_HANDLE_VALUE;
+    qn_free(cb, wide);
+    if (file == INVALID_HANDLE_VALUE)
+        return false;
+    FILETIME now;
+    GetSystemTimePreciseAsFileTime(&now);
+    bool good = SetFileTime(file, NULL, NULL, &now);
+    CloseHandle(file);
+    return good;
 }
 
 /* ---- threads ---- */

@@ -50,21 +50,48 @@ static bool driver_at(const struct quern_callbacks *cb, const struct qn_drivers 
     return true;
 }
 
+/* ---- the host table ---- */
+
+static bool host_get(struct quern_cache *cache, const char *kind, const void *key, size_t key_bytes,
+                     void (*take)(void *user, const void *data, size_t bytes), void *user)
+{
+    struct qn_blob blob;
+    bool found = qn_cache_get(cache, kind, key, key_bytes, &blob);
+    if (found)
+        take(user, blob.data, blob.bytes);
+    qn_blob_finish(cache, &blob);
+    return found;
+}
+
+static void host_put(struct quern_cache *cache, const char *kind, const void *key, size_t key_bytes,
+                     const void *data, size_t bytes)
+{
+    qn_cache_put(cache, kind, key, key_bytes, data, bytes);
+}
+
+static struct quern_host host_table(const struct quern_callbacks *cb, const struct qn_drivers *drivers)
+{
+    return (struct quern_host){.struct_size = sizeof(struct quern_host),
+                               .callbacks = cb,
+                               .cache = drivers->cache,
+                               .cache_get = host_get,
+                               .cache_put = host_put};
+}
+
 enum { MAX_PROBED = 16 };
 
 /* Devices of one driver; 0 with the reason in err->text when it fails, which is logged: a driver without
  * anything to drive is no fault. */
-static uint32_t probe(const struct quern_callbacks *cb, const struct quern_driver *driver,
+static uint32_t probe(const struct quern_host *host, const struct quern_driver *driver,
                       struct quern_device_info infos[MAX_PROBED], struct quern_error *err)
 {
-    struct quern_host host = {.struct_size = sizeof host, .callbacks = cb};
     uint32_t n = 0;
     *err = (struct quern_error){0};
     for (uint32_t i = 0; i < MAX_PROBED; i++)
         infos[i] = (struct quern_device_info){.struct_size = sizeof infos[i]};
-    int32_t status = driver->probe(&host, infos, MAX_PROBED, &n, err);
+    int32_t status = driver->probe(host, infos, MAX_PROBED, &n, err);
     if (status) {
-        qn_log(cb, status == QUERN_ERR_UNSUPPORTED ? QUERN_LOG_INFO : QUERN_LOG_WARNING,
+        qn_log(host->callbacks, status == QUERN_ERR_UNSUPPORTED ? QUERN_LOG_INFO : QUERN_LOG_WARNING,
                "driver %s cannot list its devices: %s", driver->name, err->text);
         return 0;
     }
@@ -80,11 +107,12 @@ struct quern_device_list {
     size_t n, cap_desc, cap_id;
 };
 
-static bool list_driver(struct quern_device_list *list, const struct quern_driver *driver)
+static bool list_driver(struct quern_device_list *list, const struct quern_host *host,
+                        const struct quern_driver *driver)
 {
     struct quern_device_info infos[MAX_PROBED];
     struct quern_error err;
-    uint32_t n = probe(&list->cb, driver, infos, &err);
+    uint32_t n = probe(host, driver, infos, &err);
     for (uint32_t i = 0; i < n; i++) {
         if (!qn_grow(&list->cb, &list->desc, &list->cap_desc, list->n + 1, sizeof *list->desc) ||
             !qn_grow(&list->cb, &list->id, &list->cap_id, list->n + 1, sizeof *list->id))
@@ -109,10 +137,11 @@ enum quern_status quern_device_list_create(struct quern_device_list **out,
     if (!list)
         return qn_fail_memory(err, "the list of devices");
     list->cb = cb;
-    struct qn_drivers drivers = {extra, n_extra};
+    struct qn_drivers drivers = {extra, n_extra, NULL};
+    struct quern_host host = host_table(&list->cb, &drivers);
     const struct quern_driver *driver;
     for (size_t i = 0; driver_at(&cb, &drivers, i, &driver); i++)
-        if (driver && !list_driver(list, driver)) {
+        if (driver && !list_driver(list, &host, driver)) {
             quern_device_list_destroy(&list);
             return qn_fail_memory(err, "the list of devices");
         }
@@ -198,7 +227,7 @@ enum quern_status qn_device_open(const struct quern_callbacks *cb, const struct 
                                  const char *id, size_t len, const struct quern_setting *settings,
                                  uint32_t n_settings, struct qn_device *device, struct quern_error *err)
 {
-    *device = (struct qn_device){.host = {.struct_size = sizeof device->host, .callbacks = cb}};
+    *device = (struct qn_device){.host = host_table(cb, drivers)};
     char name[64];
     uint32_t index;
     bool is_auto = len == 4 && memcmp(id, "auto", 4) == 0;
@@ -213,7 +242,7 @@ enum quern_status qn_device_open(const struct quern_callbacks *cb, const struct 
         return no_such_device(cb, drivers, id, len, err);
     struct quern_device_info infos[MAX_PROBED];
     struct quern_error why;
-    uint32_t n = probe(cb, driver, infos, &why);
+    uint32_t n = probe(&device->host, driver, infos, &why);
     if (n == 0)
         return qn_fail(err, QUERN_ERR_DEVICE, "driver %s has no device%s%s", name, why.text[0] ? ": " : "",
                        why.text);

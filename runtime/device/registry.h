@@ -3,13 +3,14 @@
 #ifndef QN_DEVICE_REGISTRY_H
 #define QN_DEVICE_REGISTRY_H
 
-#include "base/host.h"
+#include "cache/cache.h"
 #include <quern/device.h>
 
 /* Where drivers come from besides the built-in ones: tables that the host program passed. */
 struct qn_drivers {
     const struct quern_driver *const *extra;
     uint32_t n_extra;
+    struct quern_cache *cache; /* for the drivers; NULL: none. Outlives the devices */
 };
 
 /* An open device. */

@@ -263,7 +263,7 @@ bool qn_model_drop_device(struct quern_model *model, uint32_t device, enum quern
 static enum quern_status open_devices(struct quern_model *model, const struct quern_model_params *params,
                                       struct quern_error *err)
 {
-    struct qn_drivers drivers = {params->drivers, params->n_drivers};
+    struct qn_drivers drivers = {params->drivers, params->n_drivers, model->cache};
     struct quern_setting settings[32];
     uint32_t n_settings = 0;
     char threads[16];
@@ -369,7 +369,10 @@ enum quern_status quern_model_open(struct quern_model **out, struct quern_source
     model->exact = params->exact;
     qn_graph_init(&model->graph);
     qn_file_init(&model->file, &cb, gguf);
-    status = build(model, params, err);
+    if (params->cache_dir && params->cache_dir[0])
+        status = quern_cache_open(&model->cache, params->cache_dir, params->cache_limit, &cb, err);
+    if (!status)
+        status = build(model, params, err);
     if (!status) { /* so that a model that opens has its weights where they are needed */
         struct quern_error detail = {0};
         do
@@ -394,6 +397,7 @@ void quern_model_destroy(struct quern_model **out)
         model->plan_devices[d].handle = model->devices[d].handle;
     free_variants(model);
     close_devices(model);
+    quern_cache_close(&model->cache);
     qn_free(&cb, model->place);
     qn_graph_finish(&cb, &model->graph);
     qn_vocab_handle_finish(&model->vocab);

@@ -26,7 +26,8 @@ struct quern_model {
     struct qn_graph graph;
     struct qn_model_facts facts;
     bool exact;
-    uint32_t max_outputs; /* rows of logits in one step */
+    struct quern_cache *cache; /* NULL: none */
+    uint32_t max_outputs;      /* rows of logits in one step */
 
     struct qn_mutex lock; /* of everything below: held while a step runs */
     struct qn_device devices[QN_MAX_DEVICES];

@@ -4,7 +4,7 @@ import subprocess
 import cli
 from cli import fails, quern
 
-VERBS = ["run", "chat", "inspect", "tokenize", "logits", "perplexity", "bench", "profile", "device list", "version", "help"]
+VERBS = ["run", "chat", "inspect", "tokenize", "logits", "perplexity", "bench", "profile", "device list", "cache", "version", "help"]
 
 
 def test_no_verb():
@@ -99,6 +99,7 @@ def test_completion_works():
     assert offers("quern", "chat", "--chat") == ["--chat-template"]
     assert offers("quern", "chat", "--overflow", "d") == ["drop"]
     assert offers("quern", "device", "l") == ["list"]
+    assert offers("quern", "cache", "c") == ["clear"]
     assert offers("quern", "run", "--top-") == ["--top-k", "--top-p"]
     assert offers("quern", "run", "--kv-type", "q") == ["q8_0"]
     assert "perplexity" in offers("quern", "help", "p")

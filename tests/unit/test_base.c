@@ -4,6 +4,8 @@
 #include "base/thread.h"
 #include "test.h"
 
+#include <unistd.h>
+
 static void test_alloc(void **state)
 {
     (void)state;
@@ -56,6 +58,54 @@ static void test_file(void **state)
     assert_int_equal(qn_view_path(&cb, &view, ".", true, &err), QUERN_ERR_FILE);
 }
 
+struct listed {
+    int n;
+    uint64_t bytes;
+    int64_t written_ns;
+};
+
+static bool note_entry(void *user, const struct qn_dir_entry *entry)
+{
+    struct listed *listed = user;
+    assert_string_equal(entry->name, "file");
+    listed->n++;
+    listed->bytes = entry->bytes;
+    listed->written_ns = entry->written_ns;
+    return true;
+}
+
+static void test_dir(void **state)
+{
+    (void)state;
+    struct quern_callbacks cb = qn_callbacks_resolve(NULL);
+    struct quern_error err;
+    struct listed listed = {0};
+    assert_int_equal(qn_dir_list(&cb, "test_base.dir", note_entry, &listed, &err), QUERN_ERR_FILE);
+    assert_non_null(strstr(err.text, "test_base.dir"));
+    for (int again = 0; again < 2; again++)
+        assert_int_equal(qn_dir_make(&cb, "test_base.dir/below", &err), QUERN_OK);
+    int64_t before = qn_date_ns();
+    assert_int_equal(qn_write_file(&cb, "test_base.dir/file", "12345", 5, &err), QUERN_OK);
+    assert_int_equal(qn_dir_make(&cb, "test_base.dir/file/x", &err), QUERN_ERR_FILE);
+    assert_int_equal(qn_dir_list(&cb, "test_base.dir", note_entry, &listed, &err), QUERN_OK);
+    assert_int_equal(listed.n, 1); /* no directories, nothing half written */
+    assert_int_equal(listed.bytes, 5);
+    assert_true(listed.written_ns > before - 10000000000 && listed.written_ns < before + 60000000000);
+    qn_sleep_ns(50000000);
+    assert_true(qn_file_touch(&cb, "test_base.dir/file"));
+    uint64_t bytes;
+    int64_t written_ns;
+    assert_true(qn_file_stat(&cb, "test_base.dir/file", &bytes, &written_ns));
+    assert_int_equal(bytes, 5);
+    assert_true(written_ns > listed.written_ns);
+    assert_true(qn_file_remove(&cb, "test_base.dir/file"));
+    assert_true(qn_file_remove(&cb, "test_base.dir/file")); /* what is gone is gone */
+    assert_false(qn_file_stat(&cb, "test_base.dir/file", NULL, NULL));
+    assert_false(qn_file_touch(&cb, "test_base.dir/file"));
+    rmdir("test_base.dir/below");
+    rmdir("test_base.dir");
+}
+
 struct counter {
     struct qn_mutex mutex;
     struct qn_cond cond;
@@ -101,10 +151,8 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_alloc),
-        cmocka_unit_test(test_error),
-        cmocka_unit_test(test_file),
-        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_alloc), cmocka_unit_test(test_error),   cmocka_unit_test(test_file),
+        cmocka_unit_test(test_dir),   cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -56,7 +56,7 @@ struct verb {
     const char *details;  /* paragraph of the help text, NULL: none */
     struct arg_table tables[VERB_TABLES];
     size_t max_rest;      /* arguments that are not options */
-    const char *rest;     /* what they are, for completion: "FILE", "VERB" or NULL */
+    const char *rest;     /* what they are, for completion: "FILE", "VERB", "word|word" or NULL */
     const void *defaults; /* the struct that options are written to, as it is at first */
     size_t size;
     /* Returns the exit code. */

@@ -53,6 +53,32 @@ uint32_t threads_wanted(int64_t option)
     return n > 0 && n <= 4096 ? (uint32_t)n : 0;
 }
 
+void cache_dir(char path[PATH_ROOM])
+{
+    static const char *const places[][2] = {
+#if defined(_WIN32)
+        {"LOCALAPPDATA", "/quern/cache"},
+#elif defined(__APPLE__)
+        {"HOME", "/Library/Caches/quern"},
+#else
+        {"XDG_CACHE_HOME", "/quern"},
+        {"HOME", "/.cache/quern"},
+#endif
+    };
+    const char *base = getenv("QUERN_CACHE_DIR"), *rest = "";
+    bool off = base && strcmp(base, "off") == 0;
+    for (size_t i = 0; i < ARG_N(places) && !(base && base[0]); i++) {
+        base = getenv(places[i][0]);
+        rest = places[i][1];
+#ifndef _WIN32
+        base = base && base[0] == '/' ? base : NULL; /* what is relative does not count */
+#endif
+    }
+    int n = snprintf(path, PATH_ROOM, "%s%s", base ? base : "", rest);
+    if (off || !(base && base[0]) || n >= PATH_ROOM)
+        path[0] = '\0';
+}
+
 /* ---- callbacks ---- */
 
 static void on_log(void *user, enum quern_log_level level, const char *text)
@@ -95,6 +121,8 @@ int open_model(struct loaded *loaded, const struct model_options *options, uint3
         if (value && value[0])
             settings[n_settings++] = (struct quern_setting){.name = from_environment[i][1], .value = value};
     }
+    char cache[PATH_ROOM];
+    cache_dir(cache);
     *loaded = (struct loaded){0};
     struct quern_error err = {0};
     uint64_t begin = term_now_ns();
@@ -103,7 +131,7 @@ int open_model(struct loaded *loaded, const struct model_options *options, uint3
         quern_model_params(.callbacks = &callbacks, .device = device_wanted(options->device), .n_ctx = n_ctx,
                            .n_threads = threads_wanted(options->threads), .exact = options->exact,
                            .no_mmap = options->no_mmap, .pre = options->pre, .settings = settings,
-                           .n_settings = n_settings),
+                           .n_settings = n_settings, .cache_dir = cache),
         &err);
     term_status_end();
     if (status != QUERN_OK)

@@ -41,6 +41,10 @@ const char *device_wanted(const char *option);
 /* Threads from the option or the environment; 0: one for each processor. */
 uint32_t threads_wanted(int64_t option);
 enum quern_format kv_format(int64_t choice);
+/* The cache's directory: that of QUERN_CACHE_DIR, else the user's; "" where there is none or it says "off".
+ */
+enum { PATH_ROOM = 4096 };
+void cache_dir(char path[PATH_ROOM]);
 
 /* Opens the model; n_ctx 0: as trained. On failure the line is written and the exit code returned. */
 int open_model(struct loaded *loaded, const struct model_options *options, uint32_t n_ctx);

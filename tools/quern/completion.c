@@ -39,6 +39,17 @@ static void put_choices(FILE *out, const char *words)
         fputc(*words == '|' ? ' ' : *words, out);
 }
 
+/* The words that a verb's further arguments may be. */
+static void put_rest(FILE *out, const struct verb *verb)
+{
+    if (strcmp(verb->rest, "VERB") != 0) {
+        put_choices(out, verb->rest);
+        return;
+    }
+    for (size_t v = 0; v < N_VERBS; v++)
+        fprintf(out, "%s%s", v > 0 ? " " : "", verbs[v]->name);
+}
+
 /* ---- bash ---- */
 
 struct pattern {
@@ -104,8 +115,7 @@ static void write_bash(FILE *out)
             fputs("            else\n                COMPREPLY=($(compgen -f -- \"$cur\"))\n", out);
         else if (verb->rest) {
             fputs("            else\n                COMPREPLY=($(compgen -W '", out);
-            for (size_t v = 0; v < N_VERBS; v++)
-                fprintf(out, "%s%s", v > 0 ? " " : "", verbs[v]->name);
+            put_rest(out, verb);
             fputs("' -- \"$cur\"))\n", out);
         }
         fputs("            fi ;;\n", out);
@@ -183,9 +193,8 @@ static void write_zsh(FILE *out)
         else if (verbs[i]->rest && strcmp(verbs[i]->rest, "FILE") == 0)
             fputs(" \\\n                '1:model:_files'", out);
         else if (verbs[i]->rest) {
-            fputs(" \\\n                '*:verb:(", out);
-            for (size_t v = 0; v < N_VERBS; v++)
-                fprintf(out, "%s%s", v > 0 ? " " : "", verbs[v]->name);
+            fputs(" \\\n                '*:word:(", out);
+            put_rest(out, verbs[i]);
             fputs(")'", out);
         }
         fputs(" ;;\n", out);
@@ -245,8 +254,13 @@ static void write_fish(FILE *out)
         if (two)
             fprintf(out, "complete -c quern -n '__fish_seen_subcommand_from %s' -a '%s'\n", word,
                     verbs[i]->name + strlen(word) + 1);
-        if (verbs[i]->rest && strcmp(verbs[i]->rest, "FILE") == 0)
+        if (verbs[i]->rest && strcmp(verbs[i]->rest, "FILE") == 0) {
             fprintf(out, "complete -c quern -n '__fish_seen_subcommand_from %s' -F\n", word);
+        } else if (verbs[i]->rest) {
+            fprintf(out, "complete -c quern -n '__fish_seen_subcommand_from %s' -a '", word);
+            put_rest(out, verbs[i]);
+            fputs("'\n", out);
+        }
         each_option(verbs[i], fish_option, out);
     }
 }
@@ -308,6 +322,7 @@ static void write_man(FILE *out)
           "given\n"
           ".TP\n.B QUERN_DEVICE\nstands for \\-\\-device\n"
           ".TP\n.B QUERN_THREADS\nstands for \\-\\-threads\n"
+          ".TP\n.B QUERN_CACHE_DIR\nfolder of the cache in place of the user\\(aqs; off: none\n"
           ".TP\n.B QUERN_CPU_ISA\nlimits the instruction sets of the processor that are used\n"
           ".SH EXIT STATUS\n0 done, 1 fault while running, 2 wrong usage, 130 interrupted before there was a "
           "result\n",

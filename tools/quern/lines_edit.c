@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <wchar.h>
 
-enum { HISTORY_LENGTH = 1000, PATH_ROOM = 4096 };
+enum { HISTORY_LENGTH = 1000 };
 
 struct editor {
     EditLine *edit;

@@ -6,8 +6,8 @@
 #include <string.h>
 
 const struct verb *const verbs[N_VERBS] = {
-    &verb_run,   &verb_chat,    &verb_inspect,     &verb_tokenize, &verb_logits, &verb_perplexity,
-    &verb_bench, &verb_profile, &verb_device_list, &verb_version,  &verb_help_,
+    &verb_run,   &verb_chat,    &verb_inspect,     &verb_tokenize, &verb_logits,  &verb_perplexity,
+    &verb_bench, &verb_profile, &verb_device_list, &verb_cache,    &verb_version, &verb_help_,
 };
 
 void overview(FILE *out)

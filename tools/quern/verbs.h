@@ -4,11 +4,11 @@
 
 #include "args.h"
 
-enum { N_VERBS = 11 };
+enum { N_VERBS = 12 };
 extern const struct verb *const verbs[N_VERBS];
 
 extern const struct verb verb_run, verb_chat, verb_inspect, verb_tokenize, verb_logits, verb_perplexity,
-    verb_device_list, verb_bench, verb_profile, verb_version, verb_help_;
+    verb_device_list, verb_cache, verb_bench, verb_profile, verb_version, verb_help_;
 
 /* Prints the list of verbs. */
 void overview(FILE *out);

@@ -306,10 +306,24 @@ static inline const uint32_t *quern_step_pages(const struct quern_step *step, ui
 
 /* ---------------------------------------------------------------- host */
 
+struct quern_cache; /* the runtime's */
+
 /* What the runtime offers a driver. Valid from probe or open until close. */
 struct quern_host {
     uint32_t struct_size;
     const struct quern_callbacks *callbacks; /* alloc and free are set; the others may be NULL */
+
+    /* What is kept on disk between runs, by kind ("spirv": 'a' to 'z', digits and '-', at most 31) and key
+     * (at most 1 MiB): for what can be worked out again, and holds no secret and nothing of a prompt. The key
+     * names everything that the data depends on. Any thread may call these, several at once. */
+    struct quern_cache *cache; /* handed to both; NULL: nothing is kept, the functions are not called */
+    /* Calls `take` with the data, which are valid during the call and aligned to 64 bytes; false: not there.
+     */
+    bool (*cache_get)(struct quern_cache *cache, const char *kind, const void *key, size_t key_bytes,
+                      void (*take)(void *user, const void *data, size_t bytes), void *user);
+    /* Keeps the data, in place of what had the key before. It may fail, which costs time only. */
+    void (*cache_put)(struct quern_cache *cache, const char *kind, const void *key, size_t key_bytes,
+                      const void *data, size_t bytes);
 };
 
 /* Settings from profile, command line and environment: names and values as text. A driver ignores names that

@@ -126,6 +126,8 @@ struct quern_model_params {
     uint32_t n_settings;
     const struct quern_driver *const *drivers; /* further drivers beside the built-in ones */
     uint32_t n_drivers;
+    const char *cache_dir; /* what drivers work out is kept there (see quern/cache.h); NULL, "": nowhere */
+    uint64_t cache_limit;  /* bytes; 0: 1 GiB */
 };
 /* quern_model_params(.device = "cpu", .n_threads = 4) */
 #define quern_model_params(...) (&(struct quern_model_params){.device = "auto", __VA_ARGS__})

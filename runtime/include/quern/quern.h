@@ -13,6 +13,7 @@
 #include <quern/format.h>
 #include <quern/driver.h>
 #include <quern/device.h>
+#include <quern/cache.h>
 #include <quern/model.h>
 #include <quern/chat.h>
 #include <quern/session.h>
