@@ -1,30 +1,44 @@
 #!/usr/bin/env python3
-"""Compiles every kernel of kernels.inc, has the modules validated, and writes them as one C file.
+"""Compiles every kernel of kernels.inc, has the modules validated, and writes them as one C file. Modules whose inputs
+are as they were are taken from the folder OUT.spv, where the last run left them.
 
 usage: compile.py GLSLC SPIRV_VAL FORMATS_INC KERNELS_INC OUT.c OUT.d INCLUDE_DIR...   (SPIRV_VAL "": none)"""
 import concurrent.futures
+import hashlib
 import os
 import pathlib
 import re
 import subprocess
 import sys
-import tempfile
 
-ROW = re.compile(r'^(KERNEL|KERNEL_POOLS|KERNEL_FORMATS)\((\w+), (\w+), "([^"]+)", "([^"]+)", (\d+), (\d+)\)', re.M)
+ROW = re.compile(r'^(KERNEL|KERNEL_POOLS|KERNEL_FORMATS)\((\w+), (\w+), "([^"]+)", "([^"]*)", (\d+), (\d+)(?:, "([^"]+)")?\)', re.M)
 FORMAT = re.compile(r"^QN_FORMAT_(?:PLAIN|R|RW)\((\w+), (\w+),", re.M)
 ACTIVATIONS_ONLY = {"Q8_1", "Q8_K"}  # no weights are stored in these
 
 
 def rows(kernels, formats):
     """(name, source, defines) of each module."""
-    for kind, _, name, source, define, _, _ in ROW.findall(kernels):
-        defines = [] if define == "-" else ["-D" + define]
+    for kind, _, name, source, define, _, _, only in ROW.findall(kernels):
+        defines = ["-D" + d for d in define.split()]
         if kind == "KERNEL_FORMATS":
+            wanted = None if only == "all" else only.split()
             for upper, lower in FORMAT.findall(formats):
-                if upper not in ACTIVATIONS_ONLY:
+                if upper in wanted if wanted else upper not in ACTIVATIONS_ONLY:
                     yield f"{name}_{lower}", source, [*defines, "-DFORMAT_" + upper]
         else:
             yield name, source, defines
+
+
+def inputs_of(depfile):
+    return depfile.read_text().replace("\\\n", " ").split(":", 1)[1].split()
+
+
+def digest(command, inputs):
+    """What a module is made of."""
+    all_of_it = hashlib.sha256(repr(command).encode())
+    for path in inputs:
+        all_of_it.update(pathlib.Path(path).read_bytes())
+    return all_of_it.hexdigest()
 
 
 def main():
@@ -32,20 +46,32 @@ def main():
     source_dir = pathlib.Path(kernels_inc).parent
     modules = list(rows(pathlib.Path(kernels_inc).read_text(), pathlib.Path(formats_inc).read_text()))
 
+    folder = pathlib.Path(out_c).with_suffix(".spv")
+    folder.mkdir(exist_ok=True)
+    version = subprocess.run([glslc, "--version"], capture_output=True, check=True).stdout
+
     def build(module):
         name, source, defines = module
-        target = pathlib.Path(folder) / name
-        command = [glslc, "--target-env=vulkan1.2", "-fshader-stage=comp", "-O", "-MD", "-MF", f"{target}.d",
+        target, deps, key = (folder / (name + end) for end in (".spv", ".d", ".key"))
+        command = [glslc, "--target-env=vulkan1.2", "-fshader-stage=comp", "-O", "-MD", "-MF", str(deps),
                    *(f"-I{d}" for d in folders), *defines, str(source_dir / source), "-o", str(target)]
         check = [spirv_val, "--target-env", "vulkan1.2", str(target)]
+        made_by = [version, spirv_val, command]
+        try:
+            if key.read_text() == digest(made_by, inputs_of(deps)):
+                return name, target.read_bytes(), "", inputs_of(deps)
+        except OSError:
+            pass  # not built yet, or an input is gone
+        key.unlink(missing_ok=True)
         for step in (command, check) if spirv_val else (command,):
             done = subprocess.run(step, capture_output=True, text=True, check=False)
             if done.returncode:
                 return name, None, f"{name}: {done.stdout}{done.stderr}", []
-        inputs = pathlib.Path(f"{target}.d").read_text().replace("\\\n", " ").split(":", 1)[1].split()
+        inputs = inputs_of(deps)
+        key.write_text(digest(made_by, inputs))
         return name, target.read_bytes(), "", inputs
 
-    with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         built = list(pool.map(build, modules))
     faults = [text for _, code, text, _ in built if code is None]
     if faults:

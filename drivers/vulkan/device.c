@@ -151,8 +151,10 @@ void qn_vk_barrier(const struct quern_device *device, VkCommandBuffer commands, 
         .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
         .dstAccessMask = host ? VK_ACCESS_HOST_READ_BIT
                               : VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT |
-                                    VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT};
+                                    VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT |
+                                    VK_ACCESS_INDIRECT_COMMAND_READ_BIT};
     const VkPipelineStageFlags work = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
-    device->api.CmdPipelineBarrier(commands, work, host ? VK_PIPELINE_STAGE_HOST_BIT : work, 0, 1, &barrier,
-                                   0, NULL, 0, NULL);
+    device->api.CmdPipelineBarrier(
+        commands, work, host ? VK_PIPELINE_STAGE_HOST_BIT : work | VK_PIPELINE_STAGE_DRAW_INDIRECT_BIT, 0, 1,
+        &barrier, 0, NULL, 0, NULL);
 }

@@ -23,8 +23,10 @@ struct quern_buffer {
     char *map; /* NULL: not visible to the host */
 };
 
-/* Pipelines of one kernel; made at first use. */
+/* A kernel with its specialisation constants; made at first use. */
 struct qn_vk_pipeline {
+    struct qn_vk_pipeline *next; /* of the same kernel */
+    uint32_t constants[QN_VK_MAX_CONSTANTS];
     VkDescriptorSetLayout set_layout;
     VkPipelineLayout layout;
     VkPipeline handle;
@@ -43,7 +45,7 @@ struct quern_device {
     VkCommandBuffer copy_commands; /* of the last copy */
     uint64_t copy_point;
     struct quern_buffer *grids; /* tables of the IQ formats */
-    struct qn_vk_pipeline pipelines[QN_VK_KERNEL_END][QN_VK_VARIANTS];
+    struct qn_vk_pipeline *pipelines[QN_VK_KERNEL_END];
 };
 
 /* ---- device.c ---- */
@@ -70,8 +72,9 @@ enum quern_status qn_vk_copy(struct quern_device *device, struct quern_buffer *d
 
 /* ---- pipeline.c ---- */
 
-/* The kernel's pipeline, made where it is not yet. Its specialisation constant 0 is 1 << variant. */
-enum quern_status qn_vk_pipeline_get(struct quern_device *device, enum qn_vk_kernel kernel, uint32_t variant,
+/* The kernel's pipeline with these specialisation constants, made where it is not yet. */
+enum quern_status qn_vk_pipeline_get(struct quern_device *device, enum qn_vk_kernel kernel,
+                                     const uint32_t constants[QN_VK_MAX_CONSTANTS],
                                      const struct qn_vk_pipeline **pipeline, struct quern_error *err);
 void qn_vk_pipelines_finish(struct quern_device *device);
 

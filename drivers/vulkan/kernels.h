@@ -8,13 +8,13 @@
 enum qn_vk_kernel {
 #define KERNEL(id, name, source, define, n_buffers, n_words)       QN_VK_##id,
 #define KERNEL_POOLS(id, name, source, define, n_buffers, n_words) QN_VK_##id,
-#define KERNEL_FORMATS(id, name, source, define, n_buffers, n_words) \
+#define KERNEL_FORMATS(id, name, source, define, n_buffers, n_words, formats) \
     QN_VK_##id, QN_VK_##id##_LAST = QN_VK_##id + QUERN_FORMAT_END - 1,
 #include "shaders/kernels.inc"
     QN_VK_KERNEL_END,
 };
 
-enum { QN_VK_MAX_BUFFERS = 9, QN_VK_MAX_WORDS = 32, QN_VK_POOLS = 16, QN_VK_VARIANTS = 4 };
+enum { QN_VK_MAX_BUFFERS = 9, QN_VK_MAX_WORDS = 32, QN_VK_POOLS = 16, QN_VK_MAX_CONSTANTS = 8 };
 
 struct qn_vk_kernel_info {
     char name[48]; /* of its module */

@@ -35,11 +35,11 @@ enum quern_status qn_vk_buffer_create(struct quern_device *device, uint64_t byte
                          (unsigned long long)bytes, (unsigned long long)device->facts.max_allocation);
         goto done;
     }
-    const VkBufferCreateInfo info = {.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
-                                     .size = (bytes + 3) / 4 * 4, /* kernels read whole words */
-                                     .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT |
-                                              VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
-                                              VK_BUFFER_USAGE_TRANSFER_DST_BIT};
+    const VkBufferCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
+        .size = (bytes + 3) / 4 * 4, /* kernels read whole words */
+        .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_INDIRECT_BUFFER_BIT |
+                 VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT};
     VK(device, CreateBuffer, device->handle, &info, NULL, &buffer->handle);
     VkMemoryRequirements need;
     device->api.GetBufferMemoryRequirements(device->handle, buffer->handle, &need);

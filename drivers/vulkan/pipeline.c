@@ -20,7 +20,7 @@ struct qn_vk_kernel_info qn_vk_kernel_info(enum qn_vk_kernel kernel)
     {QN_VK_##id, #name, n_buffers, n_words, false, false},
 #define KERNEL_POOLS(id, name, source, define, n_buffers, n_words) \
     {QN_VK_##id, #name, n_buffers, n_words, true, false},
-#define KERNEL_FORMATS(id, name, source, define, n_buffers, n_words) \
+#define KERNEL_FORMATS(id, name, source, define, n_buffers, n_words, formats) \
     {QN_VK_##id, #name, n_buffers, n_words, false, true},
 #include "shaders/kernels.inc"
     };
@@ -78,17 +78,20 @@ done:
 }
 
 static enum quern_status make_pipeline(struct quern_device *device, const struct qn_vk_module *module,
-                                       uint32_t variant, struct qn_vk_pipeline *made, struct quern_error *err)
+                                       struct qn_vk_pipeline *made, struct quern_error *err)
 {
     enum quern_status status = QUERN_OK;
     VkShaderModule shader = VK_NULL_HANDLE;
     const VkShaderModuleCreateInfo code = {.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
                                            .codeSize = module->bytes,
                                            .pCode = module->code};
-    const uint32_t constant = 1u << variant;
-    const VkSpecializationMapEntry entry = {.constantID = 0, .offset = 0, .size = sizeof constant};
-    const VkSpecializationInfo special = {
-        .mapEntryCount = 1, .pMapEntries = &entry, .dataSize = sizeof constant, .pData = &constant};
+    VkSpecializationMapEntry entries[QN_VK_MAX_CONSTANTS]; /* those that a module lacks are passed over */
+    for (uint32_t i = 0; i < QN_VK_MAX_CONSTANTS; i++)
+        entries[i] = (VkSpecializationMapEntry){.constantID = i, .offset = 4 * i, .size = 4};
+    const VkSpecializationInfo special = {.mapEntryCount = QN_VK_MAX_CONSTANTS,
+                                          .pMapEntries = entries,
+                                          .dataSize = sizeof made->constants,
+                                          .pData = made->constants};
     VK(device, CreateShaderModule, device->handle, &code, NULL, &shader);
     const VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
@@ -109,31 +112,43 @@ static void destroy(struct quern_device *device, struct qn_vk_pipeline *pipeline
     device->api.DestroyPipeline(device->handle, pipeline->handle, NULL);
     device->api.DestroyPipelineLayout(device->handle, pipeline->layout, NULL);
     device->api.DestroyDescriptorSetLayout(device->handle, pipeline->set_layout, NULL);
-    *pipeline = (struct qn_vk_pipeline){VK_NULL_HANDLE};
+    qn_free(device->cb, pipeline);
 }
 
-enum quern_status qn_vk_pipeline_get(struct quern_device *device, enum qn_vk_kernel kernel, uint32_t variant,
+enum quern_status qn_vk_pipeline_get(struct quern_device *device, enum qn_vk_kernel kernel,
+                                     const uint32_t constants[QN_VK_MAX_CONSTANTS],
                                      const struct qn_vk_pipeline **pipeline, struct quern_error *err)
 {
-    struct qn_vk_pipeline *made = &device->pipelines[kernel][variant];
-    *pipeline = made;
-    if (made->handle)
-        return QUERN_OK;
+    const size_t bytes = QN_VK_MAX_CONSTANTS * sizeof *constants;
+    for (*pipeline = device->pipelines[kernel]; *pipeline; *pipeline = (*pipeline)->next)
+        if (memcmp((*pipeline)->constants, constants, bytes) == 0)
+            return QUERN_OK;
     struct qn_vk_kernel_info info = qn_vk_kernel_info(kernel);
     const struct qn_vk_module *module = qn_vk_module_find(kernel);
     if (!module)
         return qn_fail(err, QUERN_ERR_UNSUPPORTED, "there is no kernel %s", info.name);
+    struct qn_vk_pipeline *made = qn_zalloc(device->cb, 1, sizeof *made);
+    if (!made)
+        return qn_fail_memory(err, "a pipeline");
+    memcpy(made->constants, constants, bytes);
     enum quern_status status = make_layout(device, &info, made, err);
     if (!status)
-        status = make_pipeline(device, module, variant, made, err);
-    if (status)
+        status = make_pipeline(device, module, made, err);
+    if (status) {
         destroy(device, made);
-    return status;
+        return status;
+    }
+    made->next = device->pipelines[kernel];
+    *pipeline = device->pipelines[kernel] = made;
+    return QUERN_OK;
 }
 
 void qn_vk_pipelines_finish(struct quern_device *device)
 {
     for (int k = 0; k < QN_VK_KERNEL_END; k++)
-        for (int v = 0; v < QN_VK_VARIANTS; v++)
-            destroy(device, &device->pipelines[k][v]);
+        while (device->pipelines[k]) {
+            struct qn_vk_pipeline *first = device->pipelines[k];
+            device->pipelines[k] = first->next;
+            destroy(device, first);
+        }
 }

@@ -33,11 +33,10 @@ static enum quern_status make_sets(struct quern_device *device, struct quern_pre
     if (!layouts || !prepared->sets)
         status = qn_fail_memory(err, "a prepared segment");
     for (size_t i = 0; i < n && !status; i++) {
-        const struct qn_vk_pipeline *pipeline;
-        const struct qn_vk_dispatch *d = &prepared->dispatches[i];
+        struct qn_vk_dispatch *d = &prepared->dispatches[i];
         struct qn_vk_kernel_info info = qn_vk_kernel_info(d->kernel);
-        status = qn_vk_pipeline_get(device, d->kernel, d->variant, &pipeline, err);
-        layouts[i] = pipeline->set_layout;
+        status = qn_vk_pipeline_get(device, d->kernel, d->constants, &d->pipeline, err);
+        layouts[i] = status ? VK_NULL_HANDLE : d->pipeline->set_layout;
         size.descriptorCount += info.n_buffers + (info.pools ? QN_VK_POOLS - 1 : 0);
     }
     if (status)
@@ -72,6 +71,8 @@ int32_t qn_vk_prepare(struct quern_device *device, const struct quern_segment *s
     enum quern_status status = qn_vk_ops_plan(device, segment, prepared, err);
     if (!status)
         status = upload_constants(device, prepared, err);
+    if (!status && prepared->scratch_bytes > 0)
+        status = qn_vk_buffer_create(device, prepared->scratch_bytes, &prepared->scratch_buffer, err);
     if (!status)
         status = make_sets(device, prepared, err);
     if (status)
@@ -94,6 +95,7 @@ void qn_vk_release(struct quern_device *device, struct quern_prepared *prepared)
     device->api.DestroyDescriptorPool(device->handle, prepared->pool, NULL);
     qn_vk_buffer_destroy(device, prepared->constant_buffer);
     qn_vk_buffer_destroy(device, prepared->step_buffer);
+    qn_vk_buffer_destroy(device, prepared->scratch_buffer);
     qn_free(device->cb, prepared->constants);
     qn_free(device->cb, prepared->dispatches);
     qn_free(device->cb, prepared->sets);
@@ -146,6 +148,8 @@ static VkDescriptorBufferInfo info_of(const struct quern_device *device,
         return (VkDescriptorBufferInfo){bound->buffer->handle, bound->offset, bound->bytes};
     case QN_VK_BOUND_CONSTANTS:
         return (VkDescriptorBufferInfo){prepared->constant_buffer->handle, bound->offset, bound->bytes};
+    case QN_VK_BOUND_SCRATCH:
+        return (VkDescriptorBufferInfo){prepared->scratch_buffer->handle, bound->offset, bound->bytes};
     case QN_VK_BOUND_GRIDS:
         return (VkDescriptorBufferInfo){device->grids->handle, 0, VK_WHOLE_SIZE};
     case QN_VK_BOUND_POOLS:
@@ -193,8 +197,8 @@ static bool overlap(const struct qn_vk_bound *a, const struct qn_vk_bound *b)
         return false;
     if (a->kind == QN_VK_BOUND_POOLS)
         return a->home == b->home;
-    return a->kind == QN_VK_BOUND_BUFFER && a->buffer == b->buffer && a->offset < b->offset + b->bytes &&
-           b->offset < a->offset + a->bytes;
+    return (a->kind == QN_VK_BOUND_BUFFER || a->kind == QN_VK_BOUND_SCRATCH) && a->buffer == b->buffer &&
+           a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
 }
 
 /* Whether the dispatch must wait for what came before it; afterwards it is part of that. */
@@ -208,7 +212,8 @@ static bool must_wait(struct hazards *hazards, const struct qn_vk_dispatch *d)
     if (wait)
         hazards->n = 0;
     for (uint32_t b = 0; b < QN_VK_MAX_BUFFERS; b++)
-        if (d->bound[b].kind == QN_VK_BOUND_BUFFER || d->bound[b].kind == QN_VK_BOUND_POOLS)
+        if (d->bound[b].kind == QN_VK_BOUND_BUFFER || d->bound[b].kind == QN_VK_BOUND_POOLS ||
+            d->bound[b].kind == QN_VK_BOUND_SCRATCH)
             hazards->seen[hazards->n++] = d->bound[b];
     return wait;
 }
@@ -219,14 +224,19 @@ static void record_dispatch(struct quern_device *device, struct quern_prepared *
                             VkCommandBuffer commands)
 {
     const struct qn_vk_dispatch *d = &prepared->dispatches[i];
-    const struct qn_vk_pipeline *pipeline = &device->pipelines[d->kernel][d->variant];
+    const struct qn_vk_pipeline *pipeline = d->pipeline;
     struct qn_vk_kernel_info info = qn_vk_kernel_info(d->kernel);
     device->api.CmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline->handle);
     device->api.CmdBindDescriptorSets(commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline->layout, 0, 1,
                                       &prepared->sets[i], 0, NULL);
     device->api.CmdPushConstants(commands, pipeline->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, info.n_words * 4,
                                  d->words);
-    device->api.CmdDispatch(commands, d->groups[0], d->groups[1], d->groups[2]);
+    if (d->indirect) {
+        VkDescriptorBufferInfo at = info_of(device, prepared, &d->bound[d->indirect], 0);
+        device->api.CmdDispatchIndirect(commands, at.buffer, at.offset);
+    } else {
+        device->api.CmdDispatch(commands, d->groups[0], d->groups[1], d->groups[2]);
+    }
 }
 
 static enum quern_status make_queries(struct quern_device *device, struct quern_prepared *prepared,

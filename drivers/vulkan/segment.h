@@ -13,6 +13,7 @@ struct qn_vk_bound {
         QN_VK_BOUND_CONSTANTS, /* of the segment */
         QN_VK_BOUND_GRIDS,     /* tables of the IQ formats */
         QN_VK_BOUND_POOLS,     /* of the home `home` */
+        QN_VK_BOUND_SCRATCH,   /* of the segment */
     } kind;
     bool written;
     uint32_t home;
@@ -22,11 +23,13 @@ struct qn_vk_bound {
 
 struct qn_vk_dispatch {
     enum qn_vk_kernel kernel;
-    uint32_t variant;
-    uint32_t node; /* id in the graph */
+    uint32_t constants[QN_VK_MAX_CONSTANTS]; /* specialisation constants, by id */
+    uint32_t node;                           /* id in the graph */
+    const struct qn_vk_pipeline *pipeline;
     struct qn_vk_bound bound[QN_VK_MAX_BUFFERS];
     uint32_t words[QN_VK_MAX_WORDS]; /* push constants */
-    uint32_t groups[3];
+    uint32_t groups[3];              /* without `indirect` */
+    uint32_t indirect;               /* slot whose first three words are the groups; 0: none */
 };
 
 enum { QN_VK_PLAIN, QN_VK_TIMED, QN_VK_RECORDINGS };
@@ -36,7 +39,8 @@ struct quern_prepared {
     size_t n_dispatches, cap_dispatches;
     float *constants; /* until they are on the device */
     size_t n_constants, cap_constants;
-    struct quern_buffer *constant_buffer, *step_buffer;
+    struct quern_buffer *constant_buffer, *step_buffer, *scratch_buffer;
+    uint64_t scratch_bytes;
 
     VkDescriptorPool pool;
     VkDescriptorSet *sets; /* [n_dispatches] */

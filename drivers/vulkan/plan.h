@@ -1,0 +1,79 @@
+/* What the files that turn operations into dispatches share. A node's plan function adds dispatches and binds
+ * their buffers; the first failure stays in `status`, after which all of this does nothing. */
+#ifndef QN_VK_PLAN_H
+#define QN_VK_PLAN_H
+
+#include "drivers/vulkan/segment.h"
+
+#include "formats/formats.h"
+
+enum { QN_VK_GROUP = 64 }; /* invocations of most kernels' workgroups */
+
+struct qn_vk_plan {
+    struct quern_device *device;
+    const struct quern_segment *segment;
+    struct quern_prepared *prepared;
+    const struct quern_node *node;
+    uint32_t id;      /* of the node */
+    uint64_t scratch; /* bytes of the scratch buffer that this node has taken */
+    struct quern_error *err;
+    enum quern_status status;
+    struct qn_vk_dispatch nowhere; /* what is written to after a failure */
+};
+
+/* ---- ops.c: values ---- */
+
+const struct quern_value *qn_vk_value(const struct qn_vk_plan *plan, uint32_t id);
+/* Elements of an activation for each token. */
+uint64_t qn_vk_row(const struct quern_value *value);
+/* Whether it has rows for the outputs of a step only. */
+bool qn_vk_per_output(const struct quern_value *value);
+/* Most rows of a step. */
+uint32_t qn_vk_rows(const struct qn_vk_plan *plan, const struct quern_value *value);
+/* Bytes that a kernel can reach of one buffer, less the room that an unaligned begin takes. */
+uint64_t qn_vk_reach(const struct qn_vk_plan *plan);
+
+static inline uint32_t qn_vk_ceil_div(uint64_t n, uint64_t by)
+{
+    return (uint32_t)((n + by - 1) / by);
+}
+
+uint32_t qn_vk_word(float x);
+
+/* ---- ops.c: dispatches ---- */
+
+/* A new dispatch of x * y workgroups; x may go on in the third dimension (group_x in shaders/lib/step.glsl).
+ * The step block is bound as its first buffer, and wherever nothing else is. */
+struct qn_vk_dispatch *qn_vk_add(struct qn_vk_plan *plan, enum qn_vk_kernel kernel, uint64_t x, uint64_t y);
+/* Binds an activation, all of it. False where there is none. */
+bool qn_vk_bind_rows(struct qn_vk_plan *plan, struct qn_vk_dispatch *d, uint32_t slot, uint32_t id,
+                     bool written);
+/* Binds part of a weight; where it begins in what is bound, in bytes: bindings begin at aligned places only.
+ */
+uint32_t qn_vk_bind_weight(struct qn_vk_plan *plan, struct qn_vk_dispatch *d, uint32_t slot, uint32_t id,
+                           uint64_t first, uint64_t bytes);
+/* Binds a vector of floats; the number of its first element, QUERN_NONE where there is none. */
+uint32_t qn_vk_bind_vector(struct qn_vk_plan *plan, struct qn_vk_dispatch *d, uint32_t slot, uint32_t id);
+/* Bytes of the scratch buffer, for this node alone. */
+struct qn_vk_bound qn_vk_scratch(struct qn_vk_plan *plan, uint64_t bytes, bool written);
+
+/* ---- plan_attention.c, plan_matmul.c ---- */
+
+void qn_vk_plan_rope(struct qn_vk_plan *plan);
+void qn_vk_plan_kv_store(struct qn_vk_plan *plan);
+void qn_vk_plan_attention(struct qn_vk_plan *plan);
+bool qn_vk_attention_supported(const struct quern_graph *graph, const struct quern_node *node);
+
+void qn_vk_plan_matmul(struct qn_vk_plan *plan);
+void qn_vk_plan_moe_matmul(struct qn_vk_plan *plan);
+bool qn_vk_matmul_supported(const struct quern_graph *graph, const struct quern_node *node);
+bool qn_vk_moe_matmul_supported(const struct quern_graph *graph, const struct quern_node *node);
+
+/* ---- ops.c: what there is ---- */
+
+/* Whether value `id` is absent or made of floats. */
+bool qn_vk_is_float(const struct quern_graph *graph, uint32_t id);
+/* Whether the kernel was built for the number format of value `id`. */
+bool qn_vk_has_kernel(const struct quern_graph *graph, uint32_t id, enum qn_vk_kernel first);
+
+#endif
