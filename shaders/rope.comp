@@ -6,7 +6,7 @@ layout(local_size_x = 64) in;
 #include "lib/step.glsl"
 
 layout(set = 0, binding = 1) readonly buffer X { float x[]; };      // [head_dim, n_head, T]
-layout(set = 0, binding = 2) readonly buffer Rates { vec2 rate[]; }; // [n_dims / 2], turns a position: x + y
+layout(set = 0, binding = 2) readonly buffer Rates { uvec2 rate[]; }; // [n_dims / 2], turns a position: (x + y / 2^32) / 2^32
 layout(set = 0, binding = 3) buffer Y { float y[]; };               // [head_dim, n_head, T]
 
 layout(push_constant) uniform Push {
@@ -16,13 +16,13 @@ layout(push_constant) uniform Push {
     float mscale;
 };
 
-/* cos and sin of the angle of pair i. Turns are taken modulo 1 while they are exact, so that the angle is small. */
-vec2 angle(uint i, float position)
+/* cos and sin of the angle of pair i. Whole turns fall out at the top of 32 bits, which leaves the angle exact to
+ * 2^-32 of a turn at any position. */
+vec2 angle(uint i, uint position)
 {
-    precise float turns = position * rate[i].x;
-    precise float rest = fma(position, rate[i].x, -turns) + position * rate[i].y;
-    precise float part = (turns - roundEven(turns)) + rest;
-    float a = 6.2831853071795865 * part;
+    uint carry, low;
+    umulExtended(position, rate[i].y, carry, low);
+    float a = float(int(position * rate[i].x + carry)) * (6.2831853071795865 / 4294967296.0);
     return vec2(cos(a), sin(a)) * mscale;
 }
 
@@ -39,7 +39,7 @@ void main()
         return;
     }
     uint one = first + (halves != 0 ? i : 2 * i), two = one + (halves != 0 ? n_dims / 2 : 1);
-    vec2 turn = angle(i, float(step_position(t)));
+    vec2 turn = angle(i, step_position(t));
     float a = x[one], b = x[two];
     y[one] = a * turn.x - b * turn.y;
     y[two] = a * turn.y + b * turn.x;

@@ -3,6 +3,7 @@
 
 #include "drivers/common/rope.h"
 
+#include <math.h>
 #include <string.h>
 
 enum {
@@ -10,7 +11,7 @@ enum {
     MAX_PAGE_TOKENS = 64,
 };
 
-/* Turns a position of each pair, in two floats that add up to more digits than one has. */
+/* Turns a position of each pair modulo 1, in 64 bits: the high and the low word. */
 static void add_rates(struct qn_vk_plan *p, const struct quern_rope_attr *attr, uint32_t factors)
 {
     struct quern_prepared *prepared = p->prepared;
@@ -28,8 +29,13 @@ static void add_rates(struct qn_vk_plan *p, const struct quern_rope_attr *attr, 
             memcpy(&factor, at->buffer->map + at->offset + 4 * (size_t)i, sizeof factor);
         }
         double turns = qn_rope_step(attr, i) / factor / 6.283185307179586;
-        rate[2 * i] = (float)turns;
-        rate[2 * i + 1] = (float)(turns - rate[2 * i]);
+        if (!isfinite(turns)) {
+            p->status = qn_fail(p->err, QUERN_ERR_PARAM, "rope factor %u is %g", i, (double)factor);
+            return;
+        }
+        double high = (turns - floor(turns)) * 0x1p32;
+        const uint32_t words[2] = {(uint32_t)high, (uint32_t)((high - floor(high)) * 0x1p32)};
+        memcpy(&rate[2 * (size_t)i], words, sizeof words);
     }
     prepared->n_constants += n;
 }
