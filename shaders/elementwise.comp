@@ -19,7 +19,8 @@ layout(push_constant) uniform Push {
 
 void main()
 {
-    uint i = gl_GlobalInvocationID.x, row = gl_WorkGroupID.y;
+    uint group = gl_WorkGroupID.x + gl_NumWorkGroups.x * gl_WorkGroupID.z;
+    uint i = group * gl_WorkGroupSize.x + gl_LocalInvocationID.x, row = gl_WorkGroupID.y;
     if (row >= step_rows(per_output != 0) || i >= n)
         return;
     uint at = row * n + i;

@@ -31,9 +31,10 @@ float value(uint i)
 void main()
 {
     uint row = gl_WorkGroupID.y, lane = gl_LocalInvocationIndex;
-    if (row >= step_rows(per_output != 0))
+    uint at = (gl_WorkGroupID.x + gl_NumWorkGroups.x * gl_WorkGroupID.z) * group; /* of the row */
+    if (row >= step_rows(per_output != 0) || at >= d)
         return;
-    uint first = row * d + gl_WorkGroupID.x * group;
+    uint first = row * d + at;
     float mean = 0.0, square = 0.0;
     if (layer_norm != 0) {
         for (uint i = lane; i < group; i += WORKGROUP)
