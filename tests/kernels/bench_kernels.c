@@ -7,6 +7,7 @@
  * pool larger than the caches, so that one token reads memory as decoding does; a small pool and few rows
  * show what a kernel does from a cache. */
 #include "cases.h"
+#include "support/fill.h"
 #include "limits.h"
 
 #include "base/host.h"
@@ -31,7 +32,7 @@ struct options {
 };
 
 struct bench {
-    const struct qn_case *at;
+    const struct qn_kernel_case *at;
     const uint8_t *pool;
     size_t k, row_bytes, rows, copies, x_stride;
     uint32_t tokens;
@@ -104,7 +105,7 @@ static uint8_t *make_pool(const struct options *options, enum quern_format forma
     return pool;
 }
 
-static void bench_case(const struct qn_kernels *kernels, const struct qn_case *at, void *user)
+static void bench_case(const struct qn_kernels *kernels, const struct qn_kernel_case *at, void *user)
 {
     struct options *options = user;
     static const uint32_t some_tokens[] = {1, 8, MAX_TOKENS};
@@ -194,7 +195,7 @@ int main(int argc, char **argv)
         printf("%d threads; limits: reading %.1f GB/s, 8-bit %.0f GOP/s, float %.0f GFLOP/s\n",
                options.threads, options.limits.read_bytes * 1e-9, options.limits.int8_ops * 1e-9,
                options.limits.float_ops * 1e-9);
-    qn_cases(bench_case, &options);
+    qn_kernel_cases(bench_case, &options);
     if (options.json)
         printf("\n]}\n");
     return 0;

@@ -3,6 +3,7 @@
 #include "test.h"
 
 #include "cases.h"
+#include "support/fill.h"
 
 #include "base/host.h"
 
@@ -46,7 +47,7 @@ static void give_back(void *memory)
 }
 
 /* The activations as the kernel sees them. */
-static void activations(const struct bench *bench, const struct qn_case *at, size_t k, size_t stride,
+static void activations(const struct bench *bench, const struct qn_kernel_case *at, size_t k, size_t stride,
                         uint32_t token, double *out)
 {
     if (at->kernel->pack == QN_PACK_F32) {
@@ -65,7 +66,7 @@ static bool is_compared(uint32_t t, uint32_t r)
     return t <= 8 || r % 5 == t % 5;
 }
 
-static void reference(struct bench *bench, const struct qn_case *at, size_t k, size_t row_bytes,
+static void reference(struct bench *bench, const struct qn_kernel_case *at, size_t k, size_t row_bytes,
                       size_t stride)
 {
     const struct qn_format *format = qn_format_get(at->format);
@@ -94,7 +95,7 @@ static double allowed(const struct bench *bench, uint32_t t, uint32_t r, size_t 
     return scale * (1e-6 + (double)k * 1e-9) + (double)k * 1e-36;
 }
 
-static void compare(struct bench *bench, const struct qn_case *at, size_t k, enum qn_fill fill)
+static void compare(struct bench *bench, const struct qn_kernel_case *at, size_t k, enum qn_fill fill)
 {
     for (uint32_t t = 0; t < TOKENS; t++) {
         for (uint32_t r = 0; r < ROWS; r++) {
@@ -110,7 +111,7 @@ static void compare(struct bench *bench, const struct qn_case *at, size_t k, enu
 }
 
 /* Fewer rows or tokens give the bits of all of them, and nothing else is written. */
-static void check_bits(struct bench *bench, const struct qn_case *at, size_t k, size_t row_bytes,
+static void check_bits(struct bench *bench, const struct qn_kernel_case *at, size_t k, size_t row_bytes,
                        const void *x, size_t stride, void *scratch)
 {
     for (size_t i = 0; i < LEN(some_rows); i++) {
@@ -139,7 +140,7 @@ static void check_bits(struct bench *bench, const struct qn_case *at, size_t k, 
     }
 }
 
-static void run_case(const struct qn_kernels *kernels, const struct qn_case *at, struct bench *bench,
+static void run_case(const struct qn_kernels *kernels, const struct qn_kernel_case *at, struct bench *bench,
                      size_t k, enum qn_fill fill, bool bits)
 {
     const size_t row_bytes = qn_format_row_bytes(at->format, k);
@@ -161,7 +162,7 @@ static void run_case(const struct qn_kernels *kernels, const struct qn_case *at,
     give_back(scratch);
 }
 
-static void run_format(const struct qn_kernels *kernels, const struct qn_case *at, void *user)
+static void run_format(const struct qn_kernels *kernels, const struct qn_kernel_case *at, void *user)
 {
     struct bench *bench = user;
     const size_t block = qn_format_get(at->format)->block_len;
@@ -180,7 +181,7 @@ static void test_matmul(void **state)
 {
     (void)state;
     struct bench *bench = take(sizeof *bench);
-    qn_cases(run_format, bench);
+    qn_kernel_cases(run_format, bench);
     printf("%d kernels\n", bench->kernels);
     assert_true(bench->kernels >= 50);
     give_back(bench);

@@ -5,6 +5,7 @@
 #include "drivers/cpu/pool.h"
 #include "base/clock.h"
 #include "base/host.h"
+#include "formats/formats.h"
 #include "support/one_node.h"
 #include "test.h"
 
@@ -489,26 +490,6 @@ static void test_rope(void **state)
 
 /* ---------------------------------------------------------------- KV and attention */
 
-/* Several sequences whose tokens lie in scattered pages. `held` tokens are there before the step. */
-static void lay_out(struct qn_case *c, uint32_t n_seqs, const uint32_t *held, const uint32_t *fed,
-                    uint32_t n_pages)
-{
-    c->n_seqs = n_seqs;
-    uint32_t t = 0, used = 0;
-    for (uint32_t s = 0; s < n_seqs; s++) {
-        for (uint32_t p = 0; p < QN_CASE_PAGES; p++)
-            c->pages[s][p] = QUERN_NONE;
-        uint32_t n = (held[s] + fed[s] + c->kv_at.page_tokens - 1) / c->kv_at.page_tokens;
-        for (uint32_t p = 0; p < n; p++, used++)
-            c->pages[s][p] = (used * 7 + 3) % n_pages; /* n_pages is no multiple of 7 */
-        for (uint32_t i = 0; i < fed[s]; i++, t++) {
-            c->sequence[t] = s;
-            c->position[t] = held[s] + i;
-        }
-    }
-    assert_true(used <= n_pages && t == c->n_tokens);
-}
-
 static const enum quern_format kv_formats[] = {QUERN_F32, QUERN_F16, QUERN_Q8_0};
 
 static void test_kv_store(void **state)
@@ -520,7 +501,7 @@ static void test_kv_store(void **state)
         struct quern_kv_layer layer = {3, 64, 32, 0};
         enum quern_format format[2] = {kv_formats[f], kv_formats[(f + 1) % 3]};
         qn_case_kv(&c, layer, format[0], format[1], 8, 12, 5);
-        lay_out(&c, 3, (const uint32_t[]){0, 13, 7}, (const uint32_t[]){17, 1, 11}, 12);
+        qn_case_place(&c, 3, (const uint32_t[]){0, 13, 7}, (const uint32_t[]){17, 1, 11}, 12);
         c.node.in[0] = random_rows(&c, 3 * 64, 1);
         c.node.in[1] = random_rows(&c, 3 * 32, 1);
         qn_case_run(&c);
@@ -616,7 +597,7 @@ static void check_attention(const struct attention_case *a, enum quern_format k_
     init(&c, QUERN_OP_ATTENTION, tokens, isa);
     c.node.attr.attention = (struct quern_attention_attr){0, a->n_head, a->scale, a->softcap};
     qn_case_kv(&c, a->layer, k_format, v_format, a->page_tokens, 60, 8);
-    lay_out(&c, a->n_seqs, a->held, a->fed, 60);
+    qn_case_place(&c, a->n_seqs, a->held, a->fed, 60);
     if (a->drop_old_pages)
         for (uint32_t p = 0; p < (a->held[0] - a->layer.window + 1) / a->page_tokens; p++)
             c.pages[0][p] = QUERN_NONE;
@@ -665,7 +646,7 @@ static void test_attention(void **state)
     init(&c, QUERN_OP_ATTENTION, 1, "all");
     c.node.attr.attention = (struct quern_attention_attr){0, 2, 1, 0};
     qn_case_kv(&c, (struct quern_kv_layer){2, 32, 32, 0}, QUERN_F32, QUERN_F32, 4, 4, 4);
-    lay_out(&c, 1, (const uint32_t[]){9}, (const uint32_t[]){1}, 4);
+    qn_case_place(&c, 1, (const uint32_t[]){9}, (const uint32_t[]){1}, 4);
     c.pages[0][1] = QUERN_NONE;
     c.node.in[0] = random_rows(&c, 64, 1);
     c.node.out[0] = qn_case_rows(&c, QUERN_F32, 64, 1, NULL);

@@ -1,0 +1,95 @@
+/* Cases of whole operations, for any driver: the list that its test runs against the CPU's reference, and the
+ * list that the benchmark times. */
+#ifndef QN_TESTS_KERNELS_OP_CASES_H
+#define QN_TESTS_KERNELS_OP_CASES_H
+
+#include "support/fill.h"
+#include "support/one_node.h"
+
+/* How tokens choose experts. */
+enum qn_spread {
+    QN_SPREAD_RANDOM,
+    QN_SPREAD_ONE,    /* all take the same ones; the others have none */
+    QN_SPREAD_ROUNDS, /* in turn, so that each has as many */
+};
+
+/* One case. What its operation does not use is 0. */
+struct qn_op_case {
+    enum quern_op op;
+    uint32_t tokens;
+    bool any_format; /* one case for each format of weights that the device reads; `format` is set then */
+    bool large;      /* takes long or much memory */
+    enum quern_format format, v_format; /* of the weights; of K and V */
+    enum qn_fill fill;
+    bool exact;    /* otherwise the device may round activations */
+    bool in_place; /* where the operation may */
+    bool outputs;  /* of the rows that are asked for, every third token */
+    union {
+        struct {
+            uint32_t d, n_vocab;
+            float scale;
+        } embed;
+        struct {
+            uint32_t d, kind, group;
+            bool weight, bias, addend;
+        } norm;
+        struct {
+            uint32_t k, n[3]; /* k is rounded up to whole blocks; the first n that is 0 ends the weights */
+            uint32_t act;
+            bool glu, bias, residual;
+            float scale, softcap; /* scale 0: 1 */
+        } matmul;
+        struct {
+            struct quern_rope_attr attr;
+            uint32_t n_head, first, stride; /* positions: first, first + stride, ... */
+            bool factors;
+        } rope;
+        struct { /* kv_store and attention */
+            struct quern_kv_layer layer;
+            uint32_t n_head, page_tokens, n_seqs;
+            uint32_t held[3], fed[3]; /* tokens of each sequence before the step, and of the step */
+            float scale, softcap;
+            bool sinks, freed; /* freed: pages that no token sees are gone */
+        } kv;
+        struct {
+            uint32_t n, act;
+            bool split, up;
+        } activation;
+        struct {
+            uint32_t d;
+            float scale;
+        } add;
+        struct {
+            uint32_t d;
+        } rows;
+        struct {
+            struct quern_moe_route_attr attr;
+            bool bias;
+        } route;
+        struct {
+            uint32_t k, n, n_expert, n_used, act, spread;
+            bool glu, bias, per_slot;
+        } moe;
+        struct {
+            uint32_t n, n_used;
+            bool shared, gate, residual;
+        } combine;
+    };
+};
+
+const char *qn_op_name(enum quern_op op); /* "matmul"; NULL: there is none of this number */
+
+/* Calls `visit` for each case of the operation, the fast and the exact ones. Case i of random cases is the
+ * same for the same seed. */
+typedef void (*qn_op_visit)(const struct qn_op_case *at, void *user);
+void qn_op_cases(enum quern_op op, qn_op_visit visit, void *user);
+struct qn_op_case qn_op_random(enum quern_op op, enum quern_format format, uint64_t *state);
+
+/* The case in words: "matmul q4_k k 256 n 33 tokens 5 bias". */
+void qn_op_print(const struct qn_op_case *at, char *text, size_t size);
+
+/* Makes the graph and its contents; the caller finishes it. */
+void qn_op_build(const struct qn_op_case *at, const struct quern_driver *driver, uint64_t seed,
+                 struct qn_case *c);
+
+#endif
