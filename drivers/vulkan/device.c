@@ -94,13 +94,19 @@ enum quern_status qn_vk_device_init(struct quern_device *device, uint32_t index,
 
 void qn_vk_device_finish(struct quern_device *device)
 {
+    bool idle = qn_vk_idle(device);
+    if (device->handle && device->commands) {
+        qn_vk_pipelines_finish(device);
+        qn_vk_buffer_destroy(device, device->grids);
+    }
+    if (!idle) {
+        qn_log(device->cb, QUERN_LOG_WARNING, "%s hangs: its memory is lost until the program ends",
+               device->facts.properties.deviceName);
+        return;
+    }
     if (device->handle && device->api.DestroyDevice) {
-        if (device->commands) {
-            device->api.DeviceWaitIdle(device->handle);
-            qn_vk_pipelines_finish(device);
-            qn_vk_buffer_destroy(device, device->grids);
+        if (device->commands)
             device->api.DestroyCommandPool(device->handle, device->commands, NULL);
-        }
         if (device->timeline)
             device->api.DestroySemaphore(device->handle, device->timeline, NULL);
         device->api.DestroyDevice(device->handle, NULL);
@@ -131,6 +137,27 @@ enum quern_status qn_vk_submit(struct quern_device *device, VkCommandBuffer comm
     return QUERN_OK;
 }
 
+#define QN_VK_GLOBAL(name)
+#define QN_VK_INSTANCE(name)
+#define QN_VK_DEVICE(name)
+#define QN_VK_DESTROY(name, Type)                                                          \
+    static VKAPI_ATTR void VKAPI_CALL leave_##name(VkDevice device, Type object,           \
+                                                   const VkAllocationCallbacks *allocator) \
+    {                                                                                      \
+    }
+#include "drivers/vulkan/functions.inc"
+
+/* The device hangs: from now on its objects are left as they are, because it may still use them. */
+static void leave_objects(struct quern_device *device)
+{
+    device->hung = true;
+#define QN_VK_GLOBAL(name)
+#define QN_VK_INSTANCE(name)
+#define QN_VK_DEVICE(name)
+#define QN_VK_DESTROY(name, Type) device->api.name = leave_##name;
+#include "drivers/vulkan/functions.inc"
+}
+
 enum quern_status qn_vk_wait(struct quern_device *device, uint64_t point, uint64_t timeout_ns,
                              struct quern_error *err)
 {
@@ -140,8 +167,26 @@ enum quern_status qn_vk_wait(struct quern_device *device, uint64_t point, uint64
                                       .semaphoreCount = 1,
                                       .pSemaphores = &device->timeline,
                                       .pValues = &point};
-    VkResult result = device->api.WaitSemaphores(device->handle, &info, timeout_ns);
+    VkResult result =
+        device->hung ? VK_TIMEOUT : device->api.WaitSemaphores(device->handle, &info, timeout_ns);
+    if (result == VK_TIMEOUT && timeout_ns >= QN_VK_PATIENCE_NS)
+        leave_objects(device);
+    if (device->hung)
+        return qn_fail(err, QUERN_ERR_TIMEOUT, "it hangs: work given to it does not end");
     return result == VK_SUCCESS ? QUERN_OK : qn_vk_fail(err, result, "WaitSemaphores");
+}
+
+bool qn_vk_idle(struct quern_device *device)
+{
+    uint64_t done;
+    struct quern_error err;
+    if (device->hung || device->point == 0)
+        return !device->hung;
+    /* where it is lost, nothing runs */
+    if (device->api.GetSemaphoreCounterValue(device->handle, device->timeline, &done) == VK_SUCCESS &&
+        done < device->point)
+        (void)qn_vk_wait(device, device->point, QN_VK_PATIENCE_NS, &err);
+    return !device->hung;
 }
 
 void qn_vk_barrier(const struct quern_device *device, VkCommandBuffer commands, bool host)

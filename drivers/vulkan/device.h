@@ -16,6 +16,10 @@
         }                                                   \
     } while (0)
 
+/* How long the driver waits by itself, for work that the runtime has long been waiting for or that only
+ * copies: a device that is not done by then hangs. */
+static const uint64_t QN_VK_PATIENCE_NS = 120ull * 1000 * 1000 * 1000;
+
 struct quern_buffer {
     VkBuffer handle;
     VkDeviceMemory memory;
@@ -41,6 +45,7 @@ struct quern_device {
     VkQueue queue;
     VkSemaphore timeline; /* its value is the last point that is done */
     uint64_t point;       /* last one given away */
+    bool hung;            /* a wait ended without it: nothing may be destroyed any more */
     VkCommandPool commands;
     VkCommandBuffer copy_commands; /* of the last copy */
     uint64_t copy_point;
@@ -58,6 +63,9 @@ enum quern_status qn_vk_submit(struct quern_device *device, VkCommandBuffer comm
                                struct quern_error *err);
 enum quern_status qn_vk_wait(struct quern_device *device, uint64_t point, uint64_t timeout_ns,
                              struct quern_error *err);
+/* Waits until nothing runs any more, so that objects may be destroyed. False: the device hangs; its functions
+ * that destroy do nothing any more. */
+bool qn_vk_idle(struct quern_device *device);
 /* All that came before is done and seen by what follows, on the device and, at `host`, by the host. */
 void qn_vk_barrier(const struct quern_device *device, VkCommandBuffer commands, bool host);
 

@@ -83,7 +83,7 @@ enum quern_status qn_vk_copy(struct quern_device *device, struct quern_buffer *d
     if (!lies_within(dst, dst_offset, bytes) || !lies_within(src, src_offset, bytes) || bytes == 0)
         return qn_fail(err, QUERN_ERR_PARAM, "a copy of %llu bytes leaves its buffers",
                        (unsigned long long)bytes);
-    enum quern_status status = qn_vk_wait(device, device->copy_point, UINT64_MAX, err);
+    enum quern_status status = qn_vk_wait(device, device->copy_point, QN_VK_PATIENCE_NS, err);
     if (status)
         return status;
     const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,

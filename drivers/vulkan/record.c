@@ -86,9 +86,7 @@ void qn_vk_release(struct quern_device *device, struct quern_prepared *prepared)
 {
     if (!prepared)
         return;
-    struct quern_error err;
-    (void)qn_vk_wait(device, prepared->point, UINT64_MAX, &err); /* a lost device has nothing to wait for */
-    if (prepared->commands[0])
+    if (qn_vk_idle(device) && prepared->commands[0])
         device->api.FreeCommandBuffers(device->handle, device->commands, QN_VK_RECORDINGS,
                                        prepared->commands);
     device->api.DestroyQueryPool(device->handle, prepared->queries, NULL);
@@ -296,7 +294,7 @@ int32_t qn_vk_run(struct quern_device *device, struct quern_prepared *prepared,
 {
     bool timed = args->trace && device->facts.time_bits > 0;
     int which = timed ? QN_VK_TIMED : QN_VK_PLAIN;
-    enum quern_status status = qn_vk_wait(device, prepared->point, UINT64_MAX, err);
+    enum quern_status status = qn_vk_wait(device, prepared->point, QN_VK_PATIENCE_NS, err);
     if (!status)
         status = fit_step(device, prepared, args->step->block_bytes, err);
     if (!status)

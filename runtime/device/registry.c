@@ -244,8 +244,8 @@ enum quern_status qn_device_open(const struct quern_callbacks *cb, const struct 
     struct quern_error why;
     uint32_t n = probe(&device->host, driver, infos, &why);
     if (n == 0)
-        return qn_fail(err, QUERN_ERR_DEVICE, "driver %s has no device%s%s", name, why.text[0] ? ": " : "",
-                       why.text);
+        return qn_fail(err, why.status ? why.status : QUERN_ERR_DEVICE, "driver %s has no device%s%s", name,
+                       why.text[0] ? ": " : "", why.text);
     bool instances = n == 1 && (infos[0].type == QUERN_DEVICE_CPU || infos[0].type == QUERN_DEVICE_NULL);
     if (index >= n && !instances)
         return qn_fail(err, QUERN_ERR_PARAM, "device \"%s:%u\" is not there: driver %s has %u", name, index,

@@ -4,9 +4,6 @@
 
 #include <string.h>
 
-/* Longest that a step may take on a device before it counts as hung. */
-static const uint64_t STEP_TIMEOUT_NS = 600ull * 1000 * 1000 * 1000;
-
 uint32_t qn_bucket(uint32_t n_tokens)
 {
     uint32_t bucket = 1;
@@ -145,6 +142,21 @@ static enum quern_status lay_out(const struct quern_callbacks *cb, struct qn_pla
     return status;
 }
 
+/* Time for the largest step on a device slower than any that is of use: 100 million operations and 20 MB a
+ * second (emulated processors, weights on an SD card), besides what any work may take. */
+static uint64_t longest_step_ns(const struct qn_plan_params *params)
+{
+    const struct quern_graph *g = &params->graph->view;
+    struct qn_node_work all = {0, 0};
+    for (uint32_t i = 0; i < g->n_nodes; i++) {
+        struct qn_node_work work =
+            qn_node_work(g, i, params->max_tokens, params->max_outputs, params->n_ctx, 0);
+        all.ops += work.ops;
+        all.bytes += work.bytes;
+    }
+    return QN_HANG_NS + all.ops * 10 + all.bytes * 50;
+}
+
 enum quern_status qn_plan_create(const struct quern_callbacks *cb, struct qn_plan **out,
                                  const struct qn_plan_params *params, struct quern_error *err)
 {
@@ -158,6 +170,7 @@ enum quern_status qn_plan_create(const struct quern_callbacks *cb, struct qn_pla
     plan->n_devices = params->n_devices;
     plan->max_tokens = params->max_tokens;
     plan->max_outputs = params->max_outputs;
+    plan->hang_ns = longest_step_ns(params);
     struct span *spans = qn_alloc(cb, (size_t)plan->n_devices * g->n_values, sizeof *spans);
     uint32_t *made_on = qn_zalloc(cb, g->n_values, sizeof *made_on);
     enum quern_status status = spans && made_on ? QUERN_OK : qn_fail_memory(err, "a plan");
@@ -271,7 +284,7 @@ static enum quern_status wait_for(struct qn_plan *plan, struct qn_plan_device *d
                                   struct quern_error *err)
 {
     struct quern_error detail = {0};
-    int32_t status = device->driver->wait(device->handle, point, STEP_TIMEOUT_NS, &detail);
+    int32_t status = device->driver->wait(device->handle, point, plan->hang_ns, &detail);
     if (status) {
         plan->failed = device;
         return qn_fail(err, status, "%s", detail.text);

@@ -12,6 +12,10 @@ enum {
     QN_MAX_BUCKET = 512, /* most tokens in a step */
 };
 
+/* How long a device may take for little work, such as a copy, before it counts as hung: time enough for a
+ * machine that compiles kernels, reads from a slow disk and does much else. */
+static const uint64_t QN_HANG_NS = 120ull * 1000 * 1000 * 1000;
+
 /* A device as the planner sees it. */
 struct qn_plan_device {
     const struct quern_driver *driver;
@@ -101,6 +105,7 @@ struct qn_plan {
     uint32_t *nodes;                                /* 0, 1, 2, ...: a segment's list is a part of it */
     uint32_t output;                                /* the value that the host reads */
     uint32_t output_device;
+    uint64_t hang_ns;              /* a step that takes longer hangs */
     struct qn_plan_device *failed; /* device whose call failed last, or NULL */
 };
 
@@ -111,6 +116,7 @@ struct qn_plan_params {
     const uint8_t *place;
     const struct qn_kv_layout *kv;
     uint32_t max_tokens, max_outputs;
+    uint32_t n_ctx; /* longest sequence */
     bool exact;
 };
 

@@ -168,7 +168,7 @@ enum quern_status qn_kv_copy(struct qn_kv *kv, uint32_t g, uint32_t to, uint32_t
                                               to % per_pool * bytes, kv->buffers[d][h][from / per_pool],
                                               from % per_pool * bytes, bytes, &point, &detail);
         if (!status)
-            status = device->driver->wait(device->handle, point, UINT64_MAX, &detail);
+            status = device->driver->wait(device->handle, point, QN_HANG_NS, &detail);
         if (status) {
             *failed = d;
             return qn_fail(err, status, "KV cache: %s", detail.text);

@@ -190,6 +190,7 @@ enum quern_status qn_model_plan(struct quern_model *model, struct qn_variant *va
                                     .kv = &variant->kv,
                                     .max_tokens = bucket,
                                     .max_outputs = n_outputs > 1 ? model->max_outputs : 1,
+                                    .n_ctx = model->facts.n_ctx,
                                     .exact = model->exact};
     struct qn_plan *plan;
     enum quern_status status = qn_plan_create(&model->cb, &plan, &params, err);
