@@ -186,15 +186,16 @@ static char *copy_of(const char *text)
 void qt_settings_read(void)
 {
     const char *faults = getenv("QUERN_LAYER_FAULT"), *device = getenv("QUERN_LAYER_DEVICE");
-    const char *log = getenv("QUERN_LAYER_LOG");
+    const char *log = getenv("QUERN_LAYER_LOG"), *run = getenv("QUERN_LAYER_RUN");
     faults = faults ? faults : "";
     device = device ? device : "";
     log = log ? log : "";
-    size_t size = strlen(faults) + strlen(device) + strlen(log) + 3;
+    run = run ? run : "";
+    size_t size = strlen(faults) + strlen(device) + strlen(log) + strlen(run) + 4;
     char *text = malloc(size);
     if (!text)
         abort();
-    snprintf(text, size, "%s\n%s\n%s", faults, device, log);
+    snprintf(text, size, "%s\n%s\n%s\n%s", faults, device, log, run);
     qt_lock();
     if (!state.text || strcmp(text, state.text) != 0) {
         free(state.text);

@@ -273,6 +273,29 @@ const PFN_vkAllocateCommandBuffers qt_hook_AllocateCommandBuffers = allocate_com
 
 /* ---------------------------------------------------------------- commands */
 
+/* A device that hangs does not come further. */
+static VKAPI_ATTR VkResult VKAPI_CALL counter_value(VkDevice handle, VkSemaphore semaphore, uint64_t *value)
+{
+    struct qt_device *device = qt_device_of(handle);
+    VkResult result = qt_before(device, QT_GetSemaphoreCounterValue);
+    if (result == VK_SUCCESS)
+        result = device->GetSemaphoreCounterValue(handle, semaphore, value);
+    if (result == VK_SUCCESS && device->hung)
+        *value = 0;
+    return result;
+}
+const PFN_vkGetSemaphoreCounterValue qt_hook_GetSemaphoreCounterValue = counter_value;
+
+/* Where it fails, nothing is being recorded any more. */
+static VKAPI_ATTR VkResult VKAPI_CALL end_commands(VkCommandBuffer commands)
+{
+    struct qt_device *device = qt_device_of(commands);
+    VkResult result = qt_before(device, QT_EndCommandBuffer);
+    VkResult real = device->EndCommandBuffer(commands);
+    return result == VK_SUCCESS ? real : result;
+}
+const PFN_vkEndCommandBuffer qt_hook_EndCommandBuffer = end_commands;
+
 static VKAPI_ATTR void VKAPI_CALL dispatch(VkCommandBuffer commands, uint32_t x, uint32_t y, uint32_t z)
 {
     struct qt_device *device = qt_device_of(commands);
