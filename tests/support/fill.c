@@ -126,6 +126,68 @@ void qn_fill_weights(enum quern_format number, enum qn_fill fill, uint64_t seed,
     }
 }
 
+static void scale_half(uint8_t *at, float factor)
+{
+    uint16_t half;
+    memcpy(&half, at, 2);
+    half = qn_f32_to_f16(qn_f16_to_f32(half) * factor);
+    memcpy(at, &half, 2);
+}
+
+/* Multiplies a block's scale. */
+static void scale_block(enum quern_format number, uint8_t *block, float factor)
+{
+    for (size_t i = 0; i < sizeof scales / sizeof scales[0]; i++)
+        for (int j = 0; scales[i].format == number && j < 2; j++)
+            if (scales[i].at[j] >= 0)
+                scale_half(block + scales[i].at[j], factor);
+    if (number == QUERN_MXFP4)
+        block[0] = (uint8_t)(block[0] + lrintf(log2f(factor)));
+    for (int i = 0; number == QUERN_NVFP4 && i < 4; i++) /* three bits of mantissa below the exponent */
+        block[AT(nvfp4, d) + i] =
+            (uint8_t)fmaxf(1, (float)(block[AT(nvfp4, d) + i] & 0x7f) + 8 * log2f(factor));
+    if (number == QUERN_IQ1_M) { /* a nibble of the half float in each of four words */
+        uint8_t half[2], *words = block + AT(iq1_m, scales);
+        half[0] = (uint8_t)(words[1] >> 4 | (words[3] & 0xf0));
+        half[1] = (uint8_t)(words[5] >> 4 | (words[7] & 0xf0));
+        scale_half(half, factor);
+        for (int i = 0; i < 4; i++) {
+            int nibble = half[i / 2] >> i % 2 * 4 & 15;
+            words[2 * i + 1] = (uint8_t)((words[2 * i + 1] & 0x0f) | nibble << 4);
+        }
+    }
+    if (number == QUERN_Q8_K) {
+        float d;
+        memcpy(&d, block, sizeof d);
+        d *= factor;
+        memcpy(block, &d, sizeof d);
+    }
+}
+
+void qn_fill_weights_of(enum quern_format number, float rms, uint64_t seed, void *blocks, size_t n)
+{
+    const struct qn_format *format = qn_format_get(number);
+    uint8_t *block = blocks;
+    uint64_t state = seed;
+    for (size_t i = 0; i < n; i += format->block_len, block += format->block_bytes) {
+        float values[256];
+        double squares = 0;
+        if (format->block_len == 1) { /* uniform: its deviation is the half width by the root of 3 */
+            values[0] = random_unit(&state) * rms * 1.7320508f;
+            format->quantise(values, block, 1);
+            continue;
+        }
+        fill_block(format, number, QN_FILL_RANDOM, &state, block);
+        for (int k = 0; number == QUERN_NVFP4 && k < 4; k++) /* four scales that are alike */
+            block[AT(nvfp4, d) + k] = (uint8_t)(56 + qn_test_random(&state) % 8);
+        format->dequantise(block, values, format->block_len);
+        for (int k = 0; k < format->block_len; k++)
+            squares += (double)values[k] * values[k];
+        if (squares > 0)
+            scale_block(number, block, rms / (float)sqrt(squares / format->block_len));
+    }
+}
+
 /* ---------------------------------------------------------------- activations */
 
 void qn_fill_activations(enum qn_fill fill, uint64_t seed, float *x, size_t n)

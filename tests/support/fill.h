@@ -18,6 +18,8 @@ enum qn_fill {
 /* Fills n weights (a multiple of the format's block length) with finite values; the same for the same seed.
  */
 void qn_fill_weights(enum quern_format format, enum qn_fill fill, uint64_t seed, void *blocks, size_t n);
+/* The same, random, scaled to about this root mean square, as far as the format's scales reach. */
+void qn_fill_weights_of(enum quern_format format, float rms, uint64_t seed, void *blocks, size_t n);
 void qn_fill_activations(enum qn_fill fill, uint64_t seed, float *x, size_t n);
 
 /* A number generator for tests: 64 random bits. */

@@ -8,7 +8,7 @@
  * it in the sentence, so greedy decoding recites the sentence after any prompt that does not end with one of
  * its words, and ends with </s>. The layers are random and small: they add noise, which the head drowns, but
  * every operation of the family runs. */
-#include "gguf/gguf.h"
+#include "vocab.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -29,34 +29,15 @@ enum {
     N_KV = HEAD_DIM * N_HEAD_KV,
     N_FF = 128,
     N_CTX = 2048,
-    UNK = 0,
-    BOS = 1,
-    EOS = 2,
-    FIRST_BYTE = 7,
-    FIRST_WORD = FIRST_BYTE + 256,
+    FIRST_WORD = QN_VOCAB_FIRST,
     FIRST_PREFIX = FIRST_WORD + (int)QN_LEN(words),
     MAX_VOCAB = FIRST_PREFIX + 128,
     TEXT_ROOM = 16,
 };
 
-static const char *const special[FIRST_BYTE] = {"<unk>",         "<s>",        "</s>",   "<|user|>",
-                                                "<|assistant|>", "<|system|>", "<|end|>"};
-
-static const char chat_template[] = "{%- for message in messages -%}\n"
-                                    "{{- '<|' + message['role'] + '|>' + message['content'] + '<|end|>' -}}\n"
-                                    "{%- endfor -%}\n"
-                                    "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}\n";
-
-/* Token types, as model files number them. */
-enum { TYPE_NORMAL = 1, TYPE_UNKNOWN = 2, TYPE_CONTROL = 3, TYPE_BYTE = 6 };
-
 /* Everything the file holds stays alive until it is written. */
 struct model {
-    int n_vocab;
-    char room[MAX_VOCAB][TEXT_ROOM];
-    struct qn_str text[MAX_VOCAB];
-    float score[MAX_VOCAB];
-    int32_t type[MAX_VOCAB];
+    struct qn_test_vocab vocab;
     float embd[MAX_VOCAB][N_EMBD]; /* [n_vocab, N_EMBD] */
     float head[MAX_VOCAB][N_EMBD];
     float ones[N_EMBD];
@@ -92,21 +73,13 @@ static void direction(float out[N_EMBD], uint64_t *state)
         out[i] /= sqrtf(square);
 }
 
-static void add_token(struct model *m, const char *text, size_t length, int32_t type)
-{
-    char *room = m->room[m->n_vocab];
-    memcpy(room, text, length);
-    m->text[m->n_vocab] = (struct qn_str){room, length};
-    m->type[m->n_vocab] = type;
-    m->score[m->n_vocab] = -(float)m->n_vocab;
-    m->n_vocab++;
-}
-
 static bool has_token(const struct model *m, const char *text, size_t length)
 {
-    for (int id = FIRST_WORD; id < m->n_vocab; id++)
-        if (m->text[id].len == length && memcmp(m->text[id].data, text, length) == 0)
+    for (size_t id = FIRST_WORD; id < m->vocab.n; id++) {
+        struct qn_str known = qn_test_vocab_text(&m->vocab, id);
+        if (known.len == length && memcmp(known.data, text, length) == 0)
             return true;
+    }
     return false;
 }
 
@@ -114,16 +87,14 @@ static void fill_vocabulary(struct model *m)
 {
     enum { MARK = 3 }; /* bytes of the space mark */
     char text[TEXT_ROOM];
-    for (int id = 0; id < FIRST_BYTE; id++)
-        add_token(m, special[id], strlen(special[id]), id == UNK ? TYPE_UNKNOWN : TYPE_CONTROL);
-    for (unsigned byte = 0; byte < 256; byte++)
-        add_token(m, text, (size_t)snprintf(text, sizeof text, "<0x%02X>", byte), TYPE_BYTE);
     for (size_t i = 0; i < QN_LEN(words); i++)
-        add_token(m, text, (size_t)snprintf(text, sizeof text, "\xe2\x96\x81%s", words[i]), TYPE_NORMAL);
-    for (int word = FIRST_WORD; word < FIRST_PREFIX; word++)
-        for (size_t length = MARK; length < m->text[word].len; length++)
-            if (!has_token(m, m->text[word].data, length))
-                add_token(m, m->text[word].data, length, TYPE_NORMAL);
+        qn_test_vocab_add(&m->vocab, text, (size_t)snprintf(text, sizeof text, "\xe2\x96\x81%s", words[i]));
+    for (size_t id = FIRST_WORD; id < FIRST_PREFIX; id++) {
+        struct qn_str word = qn_test_vocab_text(&m->vocab, id);
+        for (size_t length = MARK; length < word.len; length++)
+            if (!has_token(m, word.data, length))
+                qn_test_vocab_add(&m->vocab, word.data, length);
+    }
 }
 
 static void fill_weights(struct model *m)
@@ -131,19 +102,19 @@ static void fill_weights(struct model *m)
     uint64_t state = 2;
     float start[N_EMBD]; /* what all but the words share: the sentence begins after them */
     direction(start, &state);
-    for (int id = 0; id < m->n_vocab; id++) {
+    for (int id = 0; id < (int)m->vocab.n; id++) {
         float own[N_EMBD];
         bool word = id >= FIRST_WORD && id < FIRST_PREFIX;
         direction(own, &state);
         for (int i = 0; i < N_EMBD; i++)
             m->embd[id][i] = word ? own[i] : 0.9f * start[i] + 0.3f * own[i];
     }
-    fill(&m->head[0][0], (size_t)m->n_vocab * N_EMBD, 0.02f, &state);
+    fill(&m->head[0][0], m->vocab.n * N_EMBD, 0.02f, &state);
     for (int id = FIRST_WORD; id <= FIRST_PREFIX; id++) {
         const float *before = id == FIRST_WORD ? start : m->embd[id - 1];
-        memcpy(m->head[id == FIRST_PREFIX ? EOS : id], before, sizeof m->head[0]);
+        memcpy(m->head[id == FIRST_PREFIX ? QN_VOCAB_EOS : id], before, sizeof m->head[0]);
     }
-    for (int id = 0; id < m->n_vocab; id++)
+    for (int id = 0; id < (int)m->vocab.n; id++)
         for (int i = 0; i < N_EMBD; i++)
             m->head[id][i] *= 4.0f;
     for (int i = 0; i < N_EMBD; i++)
@@ -172,17 +143,7 @@ static void put_metadata(struct qn_gguf_writer *w, const struct model *m)
     qn_gguf_put_u32(w, "llama.attention.head_count", N_HEAD);
     qn_gguf_put_u32(w, "llama.attention.head_count_kv", N_HEAD_KV);
     qn_gguf_put_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
-    qn_gguf_put_u32(w, "llama.vocab_size", (uint32_t)m->n_vocab);
-    qn_gguf_put_str(w, "tokenizer.ggml.model", "llama");
-    qn_gguf_put_strs(w, "tokenizer.ggml.tokens", m->text, (size_t)m->n_vocab);
-    qn_gguf_put_array(w, "tokenizer.ggml.scores", QN_GGUF_F32, m->score, (size_t)m->n_vocab);
-    qn_gguf_put_array(w, "tokenizer.ggml.token_type", QN_GGUF_I32, m->type, (size_t)m->n_vocab);
-    qn_gguf_put_u32(w, "tokenizer.ggml.unknown_token_id", UNK);
-    qn_gguf_put_u32(w, "tokenizer.ggml.bos_token_id", BOS);
-    qn_gguf_put_u32(w, "tokenizer.ggml.eos_token_id", EOS);
-    qn_gguf_put_bool(w, "tokenizer.ggml.add_bos_token", true);
-    qn_gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", false);
-    qn_gguf_put_str(w, "tokenizer.chat_template", chat_template);
+    qn_gguf_put_u32(w, "llama.vocab_size", (uint32_t)m->vocab.n);
 }
 
 /* [rows, cols], cols innermost; a vector has no rows */
@@ -195,9 +156,9 @@ static void put_matrix(struct qn_gguf_writer *w, const char *name, uint64_t rows
 
 static void put_tensors(struct qn_gguf_writer *w, const struct model *m)
 {
-    put_matrix(w, "token_embd.weight", (uint64_t)m->n_vocab, N_EMBD, &m->embd[0][0]);
+    put_matrix(w, "token_embd.weight", m->vocab.n, N_EMBD, &m->embd[0][0]);
     put_matrix(w, "output_norm.weight", 0, N_EMBD, m->ones);
-    put_matrix(w, "output.weight", (uint64_t)m->n_vocab, N_EMBD, &m->head[0][0]);
+    put_matrix(w, "output.weight", m->vocab.n, N_EMBD, &m->head[0][0]);
     for (int layer = 0; layer < N_LAYER; layer++) {
         const struct {
             const char *name;
@@ -233,16 +194,19 @@ int main(int argc, char **argv)
     enum quern_status status = QUERN_ERR_MEMORY;
     struct model *m = qn_zalloc(&cb, 1, sizeof *m);
     struct qn_gguf_writer *writer = m ? qn_gguf_writer_create(&cb, 32) : NULL;
-    if (writer) {
+    if (writer && qn_test_vocab_init(&cb, &m->vocab, MAX_VOCAB)) {
         fill_vocabulary(m);
         fill_weights(m);
         put_metadata(writer, m);
         put_tensors(writer, m);
-        status = qn_gguf_write_path(writer, argv[1], &err);
+        if (qn_test_vocab_put(&cb, &m->vocab, writer))
+            status = qn_gguf_write_path(writer, argv[1], &err);
     }
     if (status != QUERN_OK)
         fprintf(stderr, "make_model: %s\n", err.text);
     qn_gguf_writer_destroy(&cb, &writer);
+    if (m)
+        qn_test_vocab_finish(&cb, &m->vocab);
     qn_free(&cb, m);
     return status == QUERN_OK ? 0 : 1;
 }
