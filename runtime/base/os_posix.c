@@ -387,9 +387,24 @@ void *qn_library_open(const char *const *names)
     return library;
 }
 
+void qn_library_reason(char *text, size_t size)
+{
+    const char *reason = dlerror();
+    snprintf(text, size, "%s", reason ? reason : "it cannot be loaded");
+}
+
 void *qn_library_symbol(void *library, const char *name)
 {
     return dlsym(library, name);
+}
+
+bool qn_library_path(const void *symbol, char *path, size_t size)
+{
+    Dl_info info;
+    if (!symbol || !dladdr(symbol, &info) || !info.dli_fname)
+        return false;
+    int n = snprintf(path, size, "%s", info.dli_fname);
+    return n > 0 && (size_t)n < size;
 }
 
 void qn_library_close(void *library)

@@ -463,9 +463,26 @@ void *qn_library_open(const char *const *names)
     return library;
 }
 
+void qn_library_reason(char *text, size_t size)
+{
+    snprintf(text, size, "%s", reason_of(GetLastError()).text);
+}
+
 void *qn_library_symbol(void *library, const char *name)
 {
     return (void *)(uintptr_t)GetProcAddress((HMODULE)library, name);
+}
+
+bool qn_library_path(const void *symbol, char *path, size_t size)
+{
+    HMODULE module;
+    wchar_t wide[MAX_PATH];
+    const DWORD flags = GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT;
+    DWORD n = symbol && GetModuleHandleExW(flags, (LPCWSTR)symbol, &module)
+                  ? GetModuleFileNameW(module, wide, (DWORD)QN_LEN(wide))
+                  : 0;
+    return n > 0 && n < QN_LEN(wide) &&
+           WideCharToMultiByte(CP_UTF8, 0, wide, -1, path, (int)size, NULL, NULL) > 0;
 }
 
 void qn_library_close(void *library)
