@@ -1,6 +1,8 @@
 /* Opening a device, giving it work, waiting for it. */
 #include "drivers/vulkan/device.h"
 
+#include "base/clock.h"
+
 #include <string.h>
 
 /* Tables of the IQ formats, one after another, as shaders/lib/grids.glsl reads them. */
@@ -71,9 +73,12 @@ done:
 enum quern_status qn_vk_device_init(struct quern_device *device, uint32_t index, uint32_t without,
                                     bool validate, struct quern_error *err)
 {
+    uint64_t begin = qn_now_ns();
     enum quern_status status = qn_vk_instance_init(&device->instance, device->cb, validate, err);
     if (status)
         return status;
+    uint64_t made = qn_now_ns();
+    qn_vk_phase_add(device, QN_VK_PHASE_INSTANCE, 1, made - begin);
     if (index >= device->instance.n_devices)
         status = qn_fail(err, QUERN_ERR_PARAM, "there is no Vulkan device %u", index);
     if (!status) {
@@ -87,6 +92,9 @@ enum quern_status qn_vk_device_init(struct quern_device *device, uint32_t index,
         status = create_device(device, err);
     if (!status)
         status = create_objects(device, err);
+    qn_vk_phase_add(device, QN_VK_PHASE_DEVICE, 1, qn_now_ns() - made);
+    if (!status)
+        qn_vk_pipeline_cache_open(device);
     if (status)
         qn_vk_device_finish(device);
     return status;
@@ -97,6 +105,7 @@ void qn_vk_device_finish(struct quern_device *device)
     bool idle = qn_vk_idle(device);
     if (device->handle && device->commands) {
         qn_vk_pipelines_finish(device);
+        qn_vk_pipeline_cache_close(device);
         qn_vk_buffer_destroy(device, device->grids);
     }
     if (!idle) {
@@ -173,6 +182,10 @@ enum quern_status qn_vk_wait(struct quern_device *device, uint64_t point, uint64
         leave_objects(device);
     if (device->hung)
         return qn_fail(err, QUERN_ERR_TIMEOUT, "it hangs: work given to it does not end");
+    if (result == VK_SUCCESS && device->first_point && point >= device->first_point) {
+        qn_vk_phase_add(device, QN_VK_PHASE_FIRST_RUN, 1, qn_now_ns() - device->first_ns);
+        device->first_point = 0;
+    }
     return result == VK_SUCCESS ? QUERN_OK : qn_vk_fail(err, result, "WaitSemaphores");
 }
 

@@ -4,7 +4,7 @@
 #define QN_VK_DEVICE_H
 
 #include "drivers/vulkan/instance.h"
-#include "drivers/vulkan/kernels.h"
+#include "drivers/vulkan/spirv.h"
 
 /* VK(device, call(arguments)): the call's result; on failure `status` is set and control goes to `done`. */
 #define VK(device, name, ...)                               \
@@ -30,13 +30,28 @@ struct quern_buffer {
 /* A kernel with its specialisation constants; made at first use. */
 struct qn_vk_pipeline {
     struct qn_vk_pipeline *next; /* of the same kernel */
+    enum qn_vk_kernel kernel;
+    bool listed; /* among those to be compiled */
     uint32_t constants[QN_VK_MAX_CONSTANTS];
     VkDescriptorSetLayout set_layout;
     VkPipelineLayout layout;
     VkPipeline handle;
 };
 
+/* Parts of starting up whose time is told, in the order of their names in driver.c. */
+enum qn_vk_phase {
+    QN_VK_PHASE_INSTANCE,
+    QN_VK_PHASE_DEVICE,
+    QN_VK_PHASE_GLSL,
+    QN_VK_PHASE_PIPELINES,
+    QN_VK_PHASE_CACHE,
+    QN_VK_PHASE_RECORD,
+    QN_VK_PHASE_FIRST_RUN,
+    QN_VK_PHASE_END,
+};
+
 struct quern_device {
+    const struct quern_host *host;
     const struct quern_callbacks *cb;
     struct qn_vk_instance instance;
     struct qn_vk_facts facts;
@@ -50,8 +65,21 @@ struct quern_device {
     VkCommandBuffer copy_commands; /* of the last copy */
     uint64_t copy_point;
     struct quern_buffer *grids; /* tables of the IQ formats */
+    struct qn_vk_shaders shaders;
     struct qn_vk_pipeline *pipelines[QN_VK_KERNEL_END];
+    VkPipelineCache pipeline_cache; /* VK_NULL_HANDLE: none */
+    uint64_t kept_hash;             /* of its data as they are on disk */
+    size_t kept_bytes;
+    struct quern_phase phases[QN_VK_PHASE_END]; /* without their names */
+    uint64_t first_point, first_ns; /* of a first run that is under way, and its begin; 0: none is */
 };
+
+static inline void qn_vk_phase_add(struct quern_device *device, enum qn_vk_phase phase, uint32_t n,
+                                   uint64_t ns)
+{
+    device->phases[phase].n += n;
+    device->phases[phase].ns += ns;
+}
 
 /* ---- device.c ---- */
 
@@ -80,11 +108,15 @@ enum quern_status qn_vk_copy(struct quern_device *device, struct quern_buffer *d
 
 /* ---- pipeline.c ---- */
 
-/* The kernel's pipeline with these specialisation constants, made where it is not yet. */
-enum quern_status qn_vk_pipeline_get(struct quern_device *device, enum qn_vk_kernel kernel,
-                                     const uint32_t constants[QN_VK_MAX_CONSTANTS],
-                                     const struct qn_vk_pipeline **pipeline, struct quern_error *err);
 void qn_vk_pipelines_finish(struct quern_device *device);
+
+/* ---- pipeline_cache.c: pipelines as the driver keeps them, on disk between runs ---- */
+
+/* Takes what was kept. Without it, all pipelines are compiled anew: that is no failure. */
+void qn_vk_pipeline_cache_open(struct quern_device *device);
+/* Keeps what is new, together with what other processes have kept meanwhile. */
+void qn_vk_pipeline_cache_save(struct quern_device *device);
+void qn_vk_pipeline_cache_close(struct quern_device *device);
 
 /* ---- record.c ---- */
 

@@ -53,6 +53,7 @@ static int32_t vk_probe(const struct quern_host *host, struct quern_device_info 
 /* ---------------------------------------------------------------- device */
 
 struct settings {
+    const char *shaders; /* folder, NULL: none */
     bool validate;
     uint32_t without;
 };
@@ -61,11 +62,13 @@ static enum quern_status read_settings(const struct quern_profile_view *profile,
                                        struct quern_error *err)
 {
     enum quern_status status = QUERN_OK;
-    *settings = (struct settings){false, 0};
+    *settings = (struct settings){0};
     for (uint32_t i = 0; profile && i < profile->n_settings && !status; i++) {
         const struct quern_setting *setting = &profile->settings[i];
         if (strcmp(setting->name, "vk-validate") == 0)
             settings->validate = strcmp(setting->value, "0") != 0;
+        else if (strcmp(setting->name, "vk-shaders") == 0)
+            settings->shaders = setting->value;
         else if (strcmp(setting->name, "vk-disable") == 0)
             status = qn_vk_features_parse(setting->value, &settings->without, err);
     }
@@ -84,12 +87,17 @@ static int32_t vk_open(const struct quern_host *host, uint32_t index,
     struct quern_device *device = qn_zalloc(host->callbacks, 1, sizeof *device);
     if (!device)
         return qn_fail_memory(err, "the Vulkan device");
+    device->host = host;
     device->cb = host->callbacks;
-    status = qn_vk_device_init(device, index, settings.without, settings.validate, err);
-    if (status)
+    status = qn_vk_shaders_init(&device->shaders, host, settings.shaders, err);
+    if (!status)
+        status = qn_vk_device_init(device, index, settings.without, settings.validate, err);
+    if (status) {
+        qn_vk_shaders_finish(&device->shaders);
         qn_free(host->callbacks, device);
-    else
+    } else {
         *out = device;
+    }
     return status;
 }
 
@@ -98,6 +106,7 @@ static void vk_close(struct quern_device *device)
     if (!device)
         return;
     qn_vk_device_finish(device);
+    qn_vk_shaders_finish(&device->shaders);
     qn_free(device->cb, device);
 }
 
@@ -155,6 +164,21 @@ static int32_t vk_wait(struct quern_device *device, uint64_t point, uint64_t tim
     return qn_vk_wait(device, point, timeout_ns, err);
 }
 
+static uint32_t vk_phases(struct quern_device *device, struct quern_phase *phases, uint32_t cap)
+{
+    static const char *const names[QN_VK_PHASE_END] = {
+        "instance", "device", "compile GLSL", "make pipelines", "disk cache", "recording", "first runs"};
+    qn_mutex_lock(&device->shaders.lock);
+    device->phases[QN_VK_PHASE_GLSL].n = device->shaders.n_compiled;
+    device->phases[QN_VK_PHASE_GLSL].ns = device->shaders.compile_ns;
+    qn_mutex_unlock(&device->shaders.lock);
+    for (uint32_t i = 0; i < QN_VK_PHASE_END && i < cap; i++) {
+        phases[i] = device->phases[i];
+        snprintf(phases[i].name, sizeof phases[i].name, "%s", names[i]);
+    }
+    return QN_VK_PHASE_END;
+}
+
 static const struct quern_driver quern_driver_vulkan = {
     .struct_size = sizeof(struct quern_driver),
     .abi = QUERN_DRIVER_ABI,
@@ -173,6 +197,7 @@ static const struct quern_driver quern_driver_vulkan = {
     .run = qn_vk_run,
     .wait = vk_wait,
     .times = qn_vk_times,
+    .phases = vk_phases,
 };
 
 const struct quern_driver *quern_vulkan_driver_get(uint32_t abi)

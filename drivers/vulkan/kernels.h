@@ -4,6 +4,10 @@
 
 #include <quern/format.h>
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 /* One for each row; those for weights have one for each number format, from its first on. */
 enum qn_vk_kernel {
 #define KERNEL(id, name, source, define, n_buffers, n_words)       QN_VK_##id,
@@ -14,10 +18,18 @@ enum qn_vk_kernel {
     QN_VK_KERNEL_END,
 };
 
-enum { QN_VK_MAX_BUFFERS = 9, QN_VK_MAX_WORDS = 32, QN_VK_POOLS = 16, QN_VK_MAX_CONSTANTS = 8 };
+enum {
+    QN_VK_MAX_BUFFERS = 9,
+    QN_VK_MAX_WORDS = 32,
+    QN_VK_POOLS = 16,
+    QN_VK_MAX_CONSTANTS = 8,
+    QN_VK_MAX_NAME = 48
+};
 
 struct qn_vk_kernel_info {
-    char name[48]; /* of its module */
+    char name[QN_VK_MAX_NAME]; /* of its module */
+    const char *source;        /* file in shaders/ */
+    char defines[128];         /* names, separated by spaces */
     uint32_t n_buffers;
     uint32_t n_words; /* of push constants */
     bool pools;       /* the last buffer is an array of QN_VK_POOLS */

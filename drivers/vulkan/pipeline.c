@@ -1,55 +1,11 @@
 /* Kernels become pipelines. */
-#include "drivers/vulkan/device.h"
+#include "drivers/vulkan/segment.h"
 
-#include <ctype.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "base/clock.h"
+
 #include <string.h>
 
-/* ---- kernels ---- */
-
-struct qn_vk_kernel_info qn_vk_kernel_info(enum qn_vk_kernel kernel)
-{
-    static const struct row {
-        enum qn_vk_kernel first;
-        const char *name;
-        uint32_t n_buffers, n_words;
-        bool pools, formats;
-    } rows[] = {
-#define KERNEL(id, name, source, define, n_buffers, n_words) \
-    {QN_VK_##id, #name, n_buffers, n_words, false, false},
-#define KERNEL_POOLS(id, name, source, define, n_buffers, n_words) \
-    {QN_VK_##id, #name, n_buffers, n_words, true, false},
-#define KERNEL_FORMATS(id, name, source, define, n_buffers, n_words, formats) \
-    {QN_VK_##id, #name, n_buffers, n_words, false, true},
-#include "shaders/kernels.inc"
-    };
-    size_t i = QN_LEN(rows) - 1;
-    while (kernel < rows[i].first)
-        i--;
-    struct qn_vk_kernel_info info = {
-        .n_buffers = rows[i].n_buffers, .n_words = rows[i].n_words, .pools = rows[i].pools};
-    const char *format =
-        rows[i].formats ? quern_format_name((enum quern_format)(kernel - rows[i].first)) : NULL;
-    int n = snprintf(info.name, sizeof info.name, "%s%s%s", rows[i].name, rows[i].formats ? "_" : "",
-                     format ? format : "");
-    for (int c = 0; c < n; c++)
-        info.name[c] = (char)tolower((unsigned char)info.name[c]);
-    return info;
-}
-
-static int compare_name(const void *name, const void *module)
-{
-    return strcmp(name, ((const struct qn_vk_module *)module)->name);
-}
-
-const struct qn_vk_module *qn_vk_module_find(enum qn_vk_kernel kernel)
-{
-    struct qn_vk_kernel_info info = qn_vk_kernel_info(kernel);
-    return bsearch(info.name, qn_vk_modules, qn_vk_n_modules, sizeof *qn_vk_modules, compare_name);
-}
-
-/* ---- pipelines ---- */
+/* ---- one pipeline ---- */
 
 static enum quern_status make_layout(struct quern_device *device, const struct qn_vk_kernel_info *info,
                                      struct qn_vk_pipeline *made, struct quern_error *err)
@@ -77,14 +33,17 @@ done:
     return status;
 }
 
-static enum quern_status make_pipeline(struct quern_device *device, const struct qn_vk_module *module,
-                                       struct qn_vk_pipeline *made, struct quern_error *err)
+/* Compiles the pipeline; several threads do so at once. */
+static enum quern_status make_pipeline(struct quern_device *device, struct qn_vk_pipeline *made,
+                                       struct quern_error *err)
 {
-    enum quern_status status = QUERN_OK;
+    struct qn_vk_spirv spirv;
+    enum quern_status status = qn_vk_spirv_get(&device->shaders, made->kernel, &spirv, err);
+    if (status)
+        return status;
     VkShaderModule shader = VK_NULL_HANDLE;
-    const VkShaderModuleCreateInfo code = {.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
-                                           .codeSize = module->bytes,
-                                           .pCode = module->code};
+    const VkShaderModuleCreateInfo code = {
+        .sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO, .codeSize = spirv.bytes, .pCode = spirv.words};
     VkSpecializationMapEntry entries[QN_VK_MAX_CONSTANTS]; /* those that a module lacks are passed over */
     for (uint32_t i = 0; i < QN_VK_MAX_CONSTANTS; i++)
         entries[i] = (VkSpecializationMapEntry){.constantID = i, .offset = 4 * i, .size = 4};
@@ -101,9 +60,10 @@ static enum quern_status make_pipeline(struct quern_device *device, const struct
                   .pName = "main",
                   .pSpecializationInfo = &special},
         .layout = made->layout};
-    VK(device, CreateComputePipelines, device->handle, VK_NULL_HANDLE, 1, &info, NULL, &made->handle);
+    VK(device, CreateComputePipelines, device->handle, device->pipeline_cache, 1, &info, NULL, &made->handle);
 done:
     device->api.DestroyShaderModule(device->handle, shader, NULL);
+    qn_vk_spirv_finish(&device->shaders, &spirv);
     return status;
 }
 
@@ -115,40 +75,136 @@ static void destroy(struct quern_device *device, struct qn_vk_pipeline *pipeline
     qn_free(device->cb, pipeline);
 }
 
-enum quern_status qn_vk_pipeline_get(struct quern_device *device, enum qn_vk_kernel kernel,
-                                     const uint32_t constants[QN_VK_MAX_CONSTANTS],
-                                     const struct qn_vk_pipeline **pipeline, struct quern_error *err)
+/* ---- all that are missing, at once ---- */
+
+enum { MAX_THREADS = 16 };
+static const uint64_t PATIENCE_NS = 200000000; /* what takes longer shows its progress */
+
+/* Work that threads share. */
+struct making {
+    struct quern_device *device;
+    struct qn_vk_pipeline **missing; /* [n] */
+    size_t n;
+    uint64_t begin_ns;
+    struct qn_mutex lock; /* of what follows */
+    size_t next, done;
+    enum quern_status status; /* of the first that failed */
+    struct quern_error err;
+};
+
+static void make_some(void *arg)
 {
-    const size_t bytes = QN_VK_MAX_CONSTANTS * sizeof *constants;
-    for (*pipeline = device->pipelines[kernel]; *pipeline; *pipeline = (*pipeline)->next)
-        if (memcmp((*pipeline)->constants, constants, bytes) == 0)
-            return QUERN_OK;
-    struct qn_vk_kernel_info info = qn_vk_kernel_info(kernel);
-    const struct qn_vk_module *module = qn_vk_module_find(kernel);
-    if (!module)
-        return qn_fail(err, QUERN_ERR_UNSUPPORTED, "there is no kernel %s", info.name);
-    struct qn_vk_pipeline *made = qn_zalloc(device->cb, 1, sizeof *made);
-    if (!made)
-        return qn_fail_memory(err, "a pipeline");
-    memcpy(made->constants, constants, bytes);
-    enum quern_status status = make_layout(device, &info, made, err);
-    if (!status)
-        status = make_pipeline(device, module, made, err);
-    if (status) {
-        destroy(device, made);
-        return status;
+    struct making *m = arg;
+    qn_mutex_lock(&m->lock);
+    while (!m->status && m->next < m->n) {
+        struct qn_vk_pipeline *pipeline = m->missing[m->next++];
+        struct quern_error err;
+        qn_mutex_unlock(&m->lock);
+        enum quern_status status = make_pipeline(m->device, pipeline, &err);
+        qn_mutex_lock(&m->lock);
+        if (status && !m->status) {
+            m->status = status;
+            m->err = err;
+        }
+        m->done++;
+        if (qn_now_ns() - m->begin_ns > PATIENCE_NS)
+            qn_progress(m->device->cb, "compile kernels", m->done, m->n);
     }
-    made->next = device->pipelines[kernel];
-    *pipeline = device->pipelines[kernel] = made;
-    return QUERN_OK;
+    qn_mutex_unlock(&m->lock);
+}
+
+/* Compiles the pipelines on as many threads as there are processors. */
+static enum quern_status make_all(struct quern_device *device, struct qn_vk_pipeline **missing, size_t n,
+                                  struct quern_error *err)
+{
+    struct making making = {.device = device, .missing = missing, .n = n, .begin_ns = qn_now_ns()};
+    if (!qn_mutex_init(&making.lock))
+        return qn_fail_memory(err, "pipelines");
+    struct qn_thread threads[MAX_THREADS - 1];
+    int most = qn_cpu_count() < MAX_THREADS ? qn_cpu_count() : MAX_THREADS;
+    int n_threads = 0;
+    while (n_threads + 1 < most && (size_t)n_threads + 1 < n &&
+           qn_thread_start(&threads[n_threads], make_some, &making))
+        n_threads++;
+    make_some(&making);
+    while (n_threads > 0)
+        qn_thread_join(&threads[--n_threads]);
+    qn_mutex_finish(&making.lock);
+    uint64_t ns = qn_now_ns() - making.begin_ns;
+    if (ns > PATIENCE_NS)
+        qn_progress(device->cb, "compile kernels", n, n);
+    qn_vk_phase_add(device, QN_VK_PHASE_PIPELINES, (uint32_t)making.done, ns);
+    return making.status ? qn_fail(err, making.status, "%s", making.err.text) : QUERN_OK;
+}
+
+/* The dispatch's pipeline, which may be one that is not compiled yet; NULL after a failure. */
+static struct qn_vk_pipeline *find_or_add(struct quern_device *device, const struct qn_vk_dispatch *d,
+                                          struct quern_error *err)
+{
+    struct qn_vk_pipeline *pipeline = device->pipelines[d->kernel];
+    while (pipeline && memcmp(pipeline->constants, d->constants, sizeof d->constants) != 0)
+        pipeline = pipeline->next;
+    if (pipeline)
+        return pipeline;
+    pipeline = qn_zalloc(device->cb, 1, sizeof *pipeline);
+    if (!pipeline) {
+        qn_fail_memory(err, "a pipeline");
+        return NULL;
+    }
+    pipeline->kernel = d->kernel;
+    memcpy(pipeline->constants, d->constants, sizeof d->constants);
+    struct qn_vk_kernel_info info = qn_vk_kernel_info(d->kernel);
+    if (make_layout(device, &info, pipeline, err)) {
+        destroy(device, pipeline);
+        return NULL;
+    }
+    pipeline->next = device->pipelines[d->kernel];
+    device->pipelines[d->kernel] = pipeline;
+    return pipeline;
+}
+
+/* Ends the pipelines that were not compiled, or all. */
+static void drop(struct quern_device *device, bool all)
+{
+    for (int k = 0; k < QN_VK_KERNEL_END; k++)
+        for (struct qn_vk_pipeline **at = &device->pipelines[k]; *at;) {
+            struct qn_vk_pipeline *pipeline = *at;
+            if (!all && pipeline->handle) {
+                at = &pipeline->next;
+                continue;
+            }
+            *at = pipeline->next;
+            destroy(device, pipeline);
+        }
+}
+
+enum quern_status qn_vk_pipelines_get(struct quern_device *device, struct qn_vk_dispatch *dispatches,
+                                      size_t n, struct quern_error *err)
+{
+    struct qn_vk_pipeline **missing = qn_alloc(device->cb, n, sizeof *missing);
+    enum quern_status status = missing ? QUERN_OK : qn_fail_memory(err, "pipelines");
+    size_t n_missing = 0;
+    for (size_t i = 0; i < n && !status; i++) {
+        struct qn_vk_pipeline *pipeline = find_or_add(device, &dispatches[i], err);
+        dispatches[i].pipeline = pipeline;
+        if (!pipeline)
+            status = err->status;
+        else if (!pipeline->handle && !pipeline->listed)
+            missing[n_missing++] = pipeline;
+        if (pipeline)
+            pipeline->listed = true;
+    }
+    if (!status && n_missing > 0)
+        status = make_all(device, missing, n_missing, err);
+    if (status)
+        drop(device, false);
+    else if (n_missing > 0)
+        qn_vk_pipeline_cache_save(device);
+    qn_free(device->cb, missing);
+    return status;
 }
 
 void qn_vk_pipelines_finish(struct quern_device *device)
 {
-    for (int k = 0; k < QN_VK_KERNEL_END; k++)
-        while (device->pipelines[k]) {
-            struct qn_vk_pipeline *first = device->pipelines[k];
-            device->pipelines[k] = first->next;
-            destroy(device, first);
-        }
+    drop(device, true);
 }

@@ -32,11 +32,12 @@ static enum quern_status make_sets(struct quern_device *device, struct quern_pre
     VkDescriptorPoolSize size = {.type = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER};
     if (!layouts || !prepared->sets)
         status = qn_fail_memory(err, "a prepared segment");
+    else
+        status = qn_vk_pipelines_get(device, prepared->dispatches, n, err);
     for (size_t i = 0; i < n && !status; i++) {
-        struct qn_vk_dispatch *d = &prepared->dispatches[i];
+        const struct qn_vk_dispatch *d = &prepared->dispatches[i];
         struct qn_vk_kernel_info info = qn_vk_kernel_info(d->kernel);
-        status = qn_vk_pipeline_get(device, d->kernel, d->constants, &d->pipeline, err);
-        layouts[i] = status ? VK_NULL_HANDLE : d->pipeline->set_layout;
+        layouts[i] = d->pipeline->set_layout;
         size.descriptorCount += info.n_buffers + (info.pools ? QN_VK_POOLS - 1 : 0);
     }
     if (status)
@@ -302,14 +303,21 @@ int32_t qn_vk_run(struct quern_device *device, struct quern_prepared *prepared,
     if (status)
         return status;
     memcpy(prepared->step_buffer->map, args->step, args->step->block_bytes);
+    uint64_t begin = 0; /* of a first run */
     if (!prepared->recorded[which]) {
+        begin = qn_now_ns();
         forget_recordings(prepared); /* both share the descriptor sets, which are written anew */
         status = record(device, prepared, which, err);
         if (status)
             return status;
+        qn_vk_phase_add(device, QN_VK_PHASE_RECORD, 1, qn_now_ns() - begin);
     }
     prepared->begin_ns = timed ? qn_now_ns() : 0;
     status = qn_vk_submit(device, prepared->commands[which], &prepared->point, err);
+    if (begin && !status && !device->first_point) {
+        device->first_ns = qn_now_ns();
+        device->first_point = prepared->point;
+    }
     *point = prepared->point;
     return status;
 }

@@ -52,6 +52,12 @@ struct quern_prepared {
     uint64_t begin_ns; /* when it was submitted; 0: without times */
 };
 
+/* ---- pipeline.c ---- */
+
+/* Sets the pipelines of the dispatches; those that are not there yet are compiled, in parallel. */
+enum quern_status qn_vk_pipelines_get(struct quern_device *device, struct qn_vk_dispatch *dispatches,
+                                      size_t n, struct quern_error *err);
+
 /* ---- ops.c ---- */
 
 /* Whether the driver can run the node. */

@@ -466,6 +466,22 @@ const struct quern_device_desc *quern_model_device(const struct quern_model *mod
     return d < model->n_devices ? &model->devices[d].desc : NULL;
 }
 
+uint32_t quern_model_phases(const struct quern_model *model, uint32_t index, struct quern_phase *phases,
+                            uint32_t cap)
+{
+    struct qn_mutex *lock = (struct qn_mutex *)(uintptr_t)&model->lock;
+    uint32_t count, n = 0, d = find_device(model, index, &count);
+    if (d == model->n_devices)
+        return 0;
+    const struct quern_driver *driver = model->devices[d].driver;
+    qn_mutex_lock(lock);
+    if (driver->struct_size >= offsetof(struct quern_driver, phases) + sizeof driver->phases &&
+        driver->phases)
+        n = driver->phases(model->devices[d].handle, phases, cap);
+    qn_mutex_unlock(lock);
+    return n;
+}
+
 size_t quern_architecture_count(void)
 {
     return qn_arch_count();

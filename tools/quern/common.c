@@ -112,8 +112,10 @@ struct quern_callbacks tool_callbacks(bool verbose)
 int open_model(struct loaded *loaded, const struct model_options *options, uint32_t n_ctx)
 {
     struct quern_callbacks callbacks = tool_callbacks(options->verbose);
-    static const char *const from_environment[][2] = {
-        {"QUERN_CPU_ISA", "isa"}, {"QUERN_VK_VALIDATE", "vk-validate"}, {"QUERN_VK_DISABLE", "vk-disable"}};
+    static const char *const from_environment[][2] = {{"QUERN_CPU_ISA", "isa"},
+                                                      {"QUERN_VK_VALIDATE", "vk-validate"},
+                                                      {"QUERN_VK_DISABLE", "vk-disable"},
+                                                      {"QUERN_VK_SHADERS", "vk-shaders"}};
     struct quern_setting settings[ARG_N(from_environment)];
     uint32_t n_settings = 0;
     for (size_t i = 0; i < ARG_N(from_environment); i++) {
@@ -123,6 +125,8 @@ int open_model(struct loaded *loaded, const struct model_options *options, uint3
     }
     char cache[PATH_ROOM];
     cache_dir(cache);
+    if (options->cache)
+        snprintf(cache, sizeof cache, "%s", options->cache);
     *loaded = (struct loaded){0};
     struct quern_error err = {0};
     uint64_t begin = term_now_ns();

@@ -8,6 +8,7 @@
 /* How a model is loaded and what its sessions are like. */
 struct model_options {
     const char *model, *device, *pre;
+    const char *cache; /* folder in place of the user's; NULL: the user's */
     int64_t threads, ctx, batch;
     int64_t kv, kv_k, kv_v; /* choices of KV_FORMATS; kv stands for both, the others win */
     bool exact, no_mmap, verbose;

@@ -446,6 +446,14 @@ struct quern_node_time {
     uint64_t begin_ns, end_ns; /* on the clock of the host (monotonic) */
 };
 
+/* A part of getting ready to work: how often it was done so far, and how long that took. */
+struct quern_phase {
+    char name[24]; /* "compile GLSL" */
+    uint64_t ns;
+    uint32_t n;
+    uint32_t pad;
+};
+
 /* Work given to a device is done in the order of submission and numbered: `point` is the number under which a
  * call's work completes. */
 struct quern_driver {
@@ -490,6 +498,9 @@ struct quern_driver {
     /* Times of the last finished run with trace set, at most cap; returns how many there are. NULL: none. */
     uint32_t (*times)(struct quern_device *device, struct quern_prepared *prepared,
                       struct quern_node_time *times, uint32_t cap);
+    /* What the device has spent on getting ready, at most cap parts; returns how many there are. NULL, or a
+     * table that ends before: it does not tell. */
+    uint32_t (*phases)(struct quern_device *device, struct quern_phase *phases, uint32_t cap);
 };
 
 /* The one symbol that a driver exports. Returns NULL where it cannot serve the ABI version asked for. */

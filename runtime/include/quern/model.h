@@ -161,6 +161,11 @@ QUERN_API const struct quern_vocab *quern_model_vocab(const struct quern_model *
 QUERN_API uint32_t quern_model_device_count(const struct quern_model *model);
 QUERN_API const struct quern_device_desc *quern_model_device(const struct quern_model *model, uint32_t index);
 
+/* What the index-th device in use has spent on getting ready so far, part by part; how many parts there are.
+ */
+QUERN_API uint32_t quern_model_phases(const struct quern_model *model, uint32_t index,
+                                      struct quern_phase *phases, uint32_t cap);
+
 /* ---- building applications: every architecture that can be run ---- */
 QUERN_API size_t quern_architecture_count(void);
 QUERN_API const char *quern_architecture_name(size_t index);

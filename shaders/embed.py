@@ -1,0 +1,27 @@
+#!/usr/bin/env python3
+"""Writes the GLSL of all kernels as one C file, from which they are compiled while the program runs.
+
+usage: embed.py OUT.c OUT.d FOLDER...   (names are relative to their folder; of one name the first folder's file counts)"""
+import pathlib
+import sys
+
+
+def main():
+    out_c, out_d, *folders = sys.argv[1:]
+    files = {}
+    for folder in map(pathlib.Path, folders):
+        for path in sorted([*folder.rglob("*.comp"), *folder.rglob("*.glsl")]):
+            files.setdefault(path.relative_to(folder).as_posix(), path)
+    with open(out_c, "w", encoding="utf-8") as f:
+        f.write('#include "drivers/vulkan/sources.h"\n\nconst struct qn_vk_source qn_vk_sources[] = {\n')
+        for name, path in sorted(files.items()):
+            text = path.read_text(encoding="utf-8")
+            lines = [line.replace("\\", "\\\\").replace('"', '\\"') for line in text.splitlines()]
+            body = "\n".join(f'     "{line}\\n"' for line in lines)
+            f.write(f'    {{"{name}",\n{body},\n     {sum(len(line.encode()) + 1 for line in text.splitlines())}}},\n')
+        f.write(f"}};\nconst size_t qn_vk_n_sources = {len(files)};\n")
+    pathlib.Path(out_d).write_text(f"{out_c}: {' '.join(map(str, files.values()))}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
