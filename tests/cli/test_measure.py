@@ -114,6 +114,16 @@ def test_bench_forms():
     assert "type_k" in quern(*args, "md", "-ctk", "f32,f16", "-ctv", "f32").text.splitlines()[0]
 
 
+def test_bench_start():
+    args = ["bench", "-m", cli.model(), "--device", "cpu", "--start"]
+    parts = {row["part"]: row for row in quern(*args, "-o", "json").json()}
+    assert list(parts) == ["open model", "first token", "all"]
+    for when in ("cold_ns", "warm_ns"):
+        assert 0 < parts["open model"][when] < parts["all"][when]
+    assert "first token" in quern(*args).text and quern(*args, "-o", "csv").text.startswith("model_filename,devices,part,")
+    assert len(quern(*args, "-o", "jsonl").text.splitlines()) == 3
+
+
 def test_profile():
     out = quern("profile", cli.model(), "-p", "8", "-n", "3", "--json").json()
     assert [p["phase"] for p in out["phases"]] == ["prefill", "decode"]

@@ -1,13 +1,15 @@
-/* Writes a model of any shape and number format with random weights, for measuring and testing where no real models are.
+/* Writes a model of any shape and number format with random weights, for measuring and testing where no real
+ * models are.
  *
- *     random_model SHAPE TYPE OUT.gguf [--family NAME] [--layers N] [--width N] [--heads N] [--kv-heads N] [--head N]
+ *     random_model SHAPE TYPE OUT.gguf [--family NAME] [--layers N] [--width N] [--heads N] [--kv-heads N]
+ * [--head N]
  *                  [--ff N] [--vocabulary N] [--context N] [--experts N] [--used N] [--tied 0|1] [--seed N]
  *
- * SHAPE is a row of `shapes` below; the options change single numbers of it. TYPE is a number format (q4_k, ...), or
- * q4_k_m or q5_k_m, in which the head, and of some layers the values and the second half of the feed-forward, have six
- * bits. Rows that no whole number of blocks fills are kept in f16, vectors and routers in f32. Weights have a deviation
- * of 0.02, so that all logits are finite numbers; they repeat after a prime number of blocks. The same arguments give
- * the same file. The vocabulary reads and writes any text. */
+ * SHAPE is a row of `shapes` below; the options change single numbers of it. TYPE is a number format (q4_k,
+ * ...), or q4_k_m or q5_k_m, in which the head, and of some layers the values and the second half of the
+ * feed-forward, have six bits. Rows that no whole number of blocks fills are kept in f16, vectors and routers
+ * in f32. Weights have a deviation of 0.02, so that all logits are finite numbers; they repeat after a prime
+ * number of blocks. The same arguments give the same file. The vocabulary reads and writes any text. */
 #include "fill.h"
 #include "vocab.h"
 
@@ -47,8 +49,11 @@ static const struct {
     const char *name;
     enum qk_norm qk_norm;
     bool biases; /* of Q, K and V */
-} families[] = {{"llama", QK_NONE, false},   {"qwen2", QK_NONE, true},  {"qwen3", QK_HEAD, false},
-                {"qwen3moe", QK_HEAD, false}, {"olmoe", QK_FULL, false}};
+} families[] = {{"llama", QK_NONE, false},
+                {"qwen2", QK_NONE, true},
+                {"qwen3", QK_HEAD, false},
+                {"qwen3moe", QK_HEAD, false},
+                {"olmoe", QK_FULL, false}};
 
 struct maker {
     struct quern_callbacks cb;
@@ -89,7 +94,8 @@ static void make_pool(struct maker *m, enum quern_format number)
         memcpy(m->pool[number] + done, m->pool[number], bytes - done < period ? bytes - done : period);
 }
 
-static void put(struct maker *m, enum quern_format number, uint32_t n_dims, const uint64_t *dim, const char *name)
+static void put(struct maker *m, enum quern_format number, uint32_t n_dims, const uint64_t *dim,
+                const char *name)
 {
     uint64_t rows = 1;
     for (uint32_t i = 1; i < n_dims; i++)
@@ -100,7 +106,8 @@ static void put(struct maker *m, enum quern_format number, uint32_t n_dims, cons
         m->total += bytes;
         return;
     }
-    qn_gguf_put_tensor(m->writer, name, number, n_dims, dim, n_dims == 1 ? (const void *)m->ones : m->pool[number]);
+    qn_gguf_put_tensor(m->writer, name, number, n_dims, dim,
+                       n_dims == 1 ? (const void *)m->ones : m->pool[number]);
 }
 
 struct name {
@@ -119,8 +126,8 @@ static struct name name_of(int layer, const char *what, const char *kind)
 }
 
 /* [k, n] or, for experts, [k, n, n_expert] */
-static void put_matrix(struct maker *m, enum quern_format format, int layer, const char *what, uint64_t k, uint64_t n,
-                       uint64_t n_expert)
+static void put_matrix(struct maker *m, enum quern_format format, int layer, const char *what, uint64_t k,
+                       uint64_t n, uint64_t n_expert)
 {
     const uint64_t dim[3] = {k, n, n_expert};
     if (k % qn_format_get(format)->block_len != 0)
@@ -246,11 +253,15 @@ static void put_keys(struct maker *m)
 
 static int usage(const char *wrong, const char *text)
 {
-    fprintf(stderr, "random_model: %s%s\nusage: random_model SHAPE TYPE OUT.gguf [OPTION N]...\nshapes:", wrong, text);
+    fprintf(stderr,
+            "random_model: %s%s\nusage: random_model SHAPE TYPE OUT.gguf [OPTION N]...\nshapes:", wrong,
+            text);
     for (size_t i = 0; i < QN_LEN(shapes); i++)
         fprintf(stderr, " %s", shapes[i].name);
-    fprintf(stderr, "\ntypes: q4_k_m, q5_k_m, or a number format\noptions: --family --layers --width --heads --kv-heads "
-                    "--head --ff --vocabulary --context --experts --used --tied --seed\n");
+    fprintf(
+        stderr,
+        "\ntypes: q4_k_m, q5_k_m, or a number format\noptions: --family --layers --width --heads --kv-heads "
+        "--head --ff --vocabulary --context --experts --used --tied --seed\n");
     return 2;
 }
 
@@ -277,10 +288,17 @@ static bool set_option(struct maker *m, const char *name, const char *text)
     const struct {
         const char *name;
         uint32_t *at;
-    } numbers[] = {{"--layers", &s->layers},         {"--width", &s->width},   {"--heads", &s->heads},
-                   {"--kv-heads", &s->kv_heads},     {"--head", &s->head},     {"--ff", &s->ff},
-                   {"--vocabulary", &s->vocabulary}, {"--context", &s->context}, {"--experts", &s->experts},
-                   {"--used", &s->used},             {"--tied", &s->tied}};
+    } numbers[] = {{"--layers", &s->layers},
+                   {"--width", &s->width},
+                   {"--heads", &s->heads},
+                   {"--kv-heads", &s->kv_heads},
+                   {"--head", &s->head},
+                   {"--ff", &s->ff},
+                   {"--vocabulary", &s->vocabulary},
+                   {"--context", &s->context},
+                   {"--experts", &s->experts},
+                   {"--used", &s->used},
+                   {"--tied", &s->tied}};
     char *end;
     unsigned long number = strtoul(text, &end, 10);
     bool is_number = *text != '\0' && *end == '\0' && number <= INT32_MAX;
@@ -308,9 +326,10 @@ static const char *fault_of(struct maker *m)
         if (strcmp(families[i].name, s->family) == 0) {
             m->qk_norm = families[i].qk_norm;
             m->biases = families[i].biases;
-            return s->layers < 1 || s->width < 1 || s->heads < 1 || s->kv_heads < 1 || s->head < 1 || s->ff < 1
+            return s->layers < 1 || s->width < 1 || s->heads < 1 || s->kv_heads < 1 || s->head < 1 ||
+                           s->ff < 1
                        ? "a number is 0"
-                   : s->vocabulary < 512 ? "a vocabulary has 512 tokens at least"
+                   : s->vocabulary < 512          ? "a vocabulary has 512 tokens at least"
                    : s->layers > MAX_TENSORS / 16 ? "too many layers"
                                                   : NULL;
         }
@@ -334,7 +353,8 @@ static enum quern_status write_model(struct maker *m, const char *path, struct q
     for (int f = 0; f < QUERN_FORMAT_END; f++)
         if (m->bytes[f] > 0) {
             make_pool(m, (enum quern_format)f);
-            printf("%6.1f s: random %s\n", (double)(qn_now_ns() - start) * 1e-9, qn_format_get((enum quern_format)f)->name);
+            printf("%6.1f s: random %s\n", (double)(qn_now_ns() - start) * 1e-9,
+                   qn_format_get((enum quern_format)f)->name);
             fflush(stdout);
         }
     put_keys(m);

@@ -1,5 +1,5 @@
-/* Made-up vocabularies, for test models: unknown, begin, end and the control tokens of a chat template, the 256 byte
- * tokens, then whatever is added. */
+/* Made-up vocabularies, for test models: unknown, begin, end and the control tokens of a chat template, the
+ * 256 byte tokens, then whatever is added. */
 #ifndef QN_TEST_VOCAB_H
 #define QN_TEST_VOCAB_H
 

@@ -1,6 +1,6 @@
 /* quern bench: tokens per second of prefill (ppN), decode (tgN) and both (ppN+tgM), for every combination of
  * the lists given. Rows, columns and JSON keys are those that users of llama-bench know. */
-#include "common.h"
+#include "bench_start.h"
 #include "term.h"
 #include "verbs.h"
 
@@ -13,7 +13,7 @@
 struct bench_options {
     const char *models, *prompts, *gens, *pairs, *threads, *batches, *depths, *kv_k, *kv_v, *device;
     int64_t repeat, output;
-    bool no_warmup, no_mmap, exact, verbose;
+    bool no_warmup, no_mmap, exact, verbose, start;
 };
 
 enum { OUT_MD, OUT_JSON, OUT_JSONL, OUT_CSV };
@@ -40,7 +40,7 @@ struct bench {
     const struct bench_options *options;
     struct number_list prompts, gens, pairs, threads, batches, depths, kv_k, kv_v;
     size_t n_rows;
-    cJSON *rows; /* with -o json */
+    cJSON *rows; /* with -o json, and with --start */
 };
 
 /* ---- lists ---- */
@@ -389,6 +389,8 @@ static int run_model(struct bench *bench, const char *model, int64_t threads)
                                  .exact = o->exact,
                                  .no_mmap = o->no_mmap,
                                  .verbose = o->verbose};
+    if (o->start)
+        return bench_start(&load, bench->rows);
     int64_t n_ctx =
         largest(&bench->prompts) > largest(&bench->gens) ? largest(&bench->prompts) : largest(&bench->gens);
     if (bench->pairs.n == 2 && bench->pairs.items[0] + bench->pairs.items[1] > n_ctx)
@@ -427,6 +429,18 @@ static int run_all(struct bench *bench)
     return code;
 }
 
+static void print_starts(struct bench *bench)
+{
+    if (bench->options->output == OUT_MD)
+        bench_start_print(bench->rows);
+    for (cJSON *row = bench->rows->child; row; row = row->next) {
+        if (bench->options->output == OUT_JSONL)
+            json_end(cJSON_Duplicate(row, true), false, stdout);
+        else if (bench->options->output == OUT_CSV)
+            print_csv(row, row == bench->rows->child);
+    }
+}
+
 static int run_bench(const void *options, const struct arg_list *rest)
 {
     const struct bench_options *o = options;
@@ -437,6 +451,8 @@ static int run_bench(const void *options, const struct arg_list *rest)
     if (code == EXIT_DONE) {
         bench.rows = json_array();
         code = run_all(&bench);
+        if (code == EXIT_DONE && o->start)
+            print_starts(&bench);
         if (code == EXIT_DONE && o->output == OUT_JSON) {
             json_end(bench.rows, true, stdout);
             bench.rows = NULL;
@@ -464,6 +480,8 @@ static const struct arg_option bench_args[] = {
     {"-ctv, --cache-type-v", ARG_TEXT, AT(kv_v), "TYPE,...", "format of values"},
     {"-o, --output", ARG_CHOICE, AT(output), OUT_WORDS, "form of the result"},
     {"--device, -dev", ARG_TEXT, AT(device), "LIST", "devices to use; see quern device list"},
+    {"--start", ARG_FLAG, AT(start), NULL,
+     "time until the first token instead, by parts: with an empty cache (cold), and again (warm)"},
     {"--no-warmup", ARG_FLAG, AT(no_warmup), NULL, "no run before the first that counts"},
     {"--exact", ARG_FLAG, AT(exact), NULL, "float32 arithmetic on exactly decoded weights: slow"},
     {"--no-mmap", ARG_FLAG, AT(no_mmap), NULL, "read the file into memory instead of mapping it"},

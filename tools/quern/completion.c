@@ -323,6 +323,7 @@ static void write_man(FILE *out)
           ".TP\n.B QUERN_DEVICE\nstands for \\-\\-device\n"
           ".TP\n.B QUERN_THREADS\nstands for \\-\\-threads\n"
           ".TP\n.B QUERN_CACHE_DIR\nfolder of the cache in place of the user\\(aqs; off: none\n"
+          ".TP\n.B QUERN_VK_SHADERS\nfolder of GLSL from which the kernels of Vulkan devices are compiled\n"
           ".TP\n.B QUERN_CPU_ISA\nlimits the instruction sets of the processor that are used\n"
           ".SH EXIT STATUS\n0 done, 1 fault while running, 2 wrong usage, 130 interrupted before there was a "
           "result\n",
