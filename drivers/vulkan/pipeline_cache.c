@@ -36,9 +36,8 @@ static bool is_ours(const struct quern_device *device, const void *data, size_t 
     if (bytes < sizeof head)
         return false;
     memcpy(&head, data, sizeof head);
-    return head.headerSize >= sizeof head && head.headerSize <= bytes &&
-           head.headerVersion == VK_PIPELINE_CACHE_HEADER_VERSION_ONE && head.vendorID == p->vendorID &&
-           head.deviceID == p->deviceID &&
+    return head.headerSize == sizeof head && head.headerVersion == VK_PIPELINE_CACHE_HEADER_VERSION_ONE &&
+           head.vendorID == p->vendorID && head.deviceID == p->deviceID &&
            memcmp(head.pipelineCacheUUID, p->pipelineCacheUUID, VK_UUID_SIZE) == 0;
 }
 
