@@ -1,4 +1,5 @@
-/* Fuzz target of the includes of kernels: the input is a source, and all that it includes is the same source. */
+/* Fuzz target of the includes of kernels: the input is a source, and all that it includes is the same source.
+ */
 #include "drivers/vulkan/sources.h"
 
 #include <stdlib.h>
@@ -18,7 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct qn_vk_folder folder = {.cb = &cb, .files = files, .n = 3, .cap = 3};
     struct quern_error err = {0};
     enum quern_status status = qn_vk_unit_gather(&folder, "k.comp", &unit, &err);
-    if (unit.n < 1 || unit.n > QN_VK_MAX_INCLUDED || (status && err.text[0] == '\0') || unit.file[0].text != text)
+    if (unit.n < 1 || unit.n > QN_VK_MAX_INCLUDED || (status && err.text[0] == '\0') ||
+        unit.file[0].text != text)
         abort();
     qn_free(&cb, text);
     return 0;

@@ -29,7 +29,8 @@ static void test_includes(void **state)
     static struct qn_vk_unit unit;
     struct qn_vk_folder folder = {.cb = &cb};
     struct quern_error err;
-    put(&folder, "k.comp", "#version 450\n#include \"a/one.glsl\"\n  #\tinclude  \"three.glsl\" // x\nvoid main() {}");
+    put(&folder, "k.comp",
+        "#version 450\n#include \"a/one.glsl\"\n  #\tinclude  \"three.glsl\" // x\nvoid main() {}");
     put(&folder, "a/one.glsl", "#include \"two.glsl\"\n#include \"../k2.glsl\"\n// #include \"not.glsl\"\n");
     put(&folder, "a/two.glsl", "#include \"one.glsl\"\n#include \"./two.glsl\"\n"); /* in a circle */
     put(&folder, "k2.glsl", "x \"include\"\n#include <system>\n#includes\n#include \"\"");
@@ -37,7 +38,8 @@ static void test_includes(void **state)
     assert_int_equal(qn_vk_unit_gather(&folder, "k.comp", &unit, &err), QUERN_OK);
     assert_int_equal(unit.n, 5);
     assert_string_equal(unit.file[0].name, "k.comp");
-    assert_true(in_unit(&unit, "a/two.glsl") && in_unit(&unit, "k2.glsl") && in_unit(&unit, "lib/three.glsl"));
+    assert_true(in_unit(&unit, "a/two.glsl") && in_unit(&unit, "k2.glsl") &&
+                in_unit(&unit, "lib/three.glsl"));
     assert_string_equal(qn_vk_unit_find(&unit, "two.glsl", "a/one.glsl")->name, "a/two.glsl");
     assert_string_equal(qn_vk_unit_find(&unit, "three.glsl", "a/one.glsl")->name, "lib/three.glsl");
     assert_null(qn_vk_unit_find(&unit, "two.glsl", "k.comp"));

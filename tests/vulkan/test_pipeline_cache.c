@@ -1,5 +1,5 @@
-/* Pipelines that were kept are looked at before the driver gets them: what is of another device or driver, or cut off,
- * never reaches it, and is replaced. */
+/* Pipelines that were kept are looked at before the driver gets them: what is of another device or driver, or
+ * cut off, never reaches it, and is replaced. */
 #include <quern/quern.h>
 
 #include "base/file.h"
@@ -115,7 +115,8 @@ static void test_foreign(void **state)
         store(&bad);
         assert_int_equal(run(&err), QUERN_OK);
         assert_true(n_told > 0);
-        assert_int_equal(qn_layer_lines("cache in"), qn_layer_lines("cache in 0 empty")); /* it did not see it */
+        assert_int_equal(qn_layer_lines("cache in"),
+                         qn_layer_lines("cache in 0 empty")); /* it did not see it */
         assert_true(qn_layer_lines("pipeline miss") > 0);
         assert_true(qn_layer_clean());
         struct entry now = load();
