@@ -1,5 +1,6 @@
 /* What a physical device says of itself. */
 #include "drivers/vulkan/instance.h"
+#include "drivers/vulkan/kernels.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -172,6 +173,8 @@ void qn_vk_facts_read(const struct qn_vk_instance *instance, uint32_t index, uin
              VK_API_VERSION_PATCH(version));
     read_features(instance, facts, &subgroup);
     facts->features &= ~without;
+    if (facts->properties.limits.maxPerStageDescriptorStorageBuffers < QN_VK_SET_BUFFERS)
+        facts->missing = "room for the storage buffers of a kernel";
     if (facts->queue == QUERN_NONE)
         facts->missing = "a queue that computes";
 }

@@ -1,0 +1,213 @@
+/* Reference models on devices that are smaller than the one that is here: what a device says of its limits
+ * and features is kept to, whatever it is, and the numbers stay right. The layer of tests/layer plays the
+ * devices and watches.
+ *
+ * usage: test_vulkan_limits [DEVICE MODEL...]   one device, as QUERN_LAYER_DEVICE has it, for trying out */
+#include <quern/quern.h>
+
+#include "test.h"
+
+#include "heap.h"
+#include "support/golden.h"
+#include "support/layer.h"
+
+enum { N = QN_GOLDEN_TOKENS, N_BATCH = 40, SKIPPED = 77 };
+
+static struct quern_error err;
+static const char *validate = "0"; /* the setting */
+
+static void on_log(void *user, enum quern_log_level level, const char *text)
+{
+    if (strstr(text, "Vulkan validation"))
+        fail_msg("%s", text);
+    qn_test_heap_log(user, level, text);
+}
+
+static enum quern_status open_model(struct qn_test_heap *heap, const char *path, struct quern_model **model)
+{
+    const struct quern_setting settings[] = {{"vk-validate", validate}};
+    qn_test_heap_init(heap);
+    heap->cb.log = on_log;
+    return quern_model_open(model, quern_source_path(path),
+                            quern_model_params(.callbacks = &heap->cb, .device = "vulkan",
+                                               .n_ctx = QN_GOLDEN_CTX, .exact = true, .settings = settings,
+                                               .n_settings = 1),
+                            &err);
+}
+
+static void check(enum quern_status status, const char *device, const char *name)
+{
+    if (status)
+        fail_msg("%s, %s: %s", device, name, err.text);
+}
+
+/* The reference's tokens, most in one batch, the rest one by one: every row within the tolerance. */
+static void check_model(const char *device, const char *name)
+{
+    struct qn_golden golden;
+    if (!qn_golden_load(&golden, name))
+        fail_msg("no reference data for %s", name);
+    qn_layer_set(NULL, device);
+    struct qn_test_heap heap;
+    struct quern_model *model;
+    struct quern_session *session;
+    check(open_model(&heap, golden.model, &model), device, name);
+    check(quern_session_create(&session, model, quern_session_params(.kv_k = QUERN_F32, .kv_v = QUERN_F32),
+                               &err),
+          device, name);
+    for (uint32_t at = 0; at < N;) {
+        struct quern_item items[N];
+        uint32_t n = at == 0 ? N_BATCH : 1;
+        for (uint32_t i = 0; i < n; i++)
+            items[i] = (struct quern_item){.token = golden.tokens[at + i], .logits = true};
+        check(quern_session_eval(session, items, n, &err), device, name);
+        struct qn_golden_diff diff = qn_golden_compare(&golden, quern_session_logits(session, 0), at, n);
+        if (!diff.finite || diff.max > golden.tolerance)
+            fail_msg("%s, %s: row %u is wrong by %g, allowed %g", device, name, diff.worst_row, diff.max,
+                     golden.tolerance);
+        at += n;
+    }
+    quern_session_destroy(&session);
+    quern_model_destroy(&model);
+    if (heap.n_warnings > 0)
+        fail_msg("%s, %s: %s", device, name, heap.warning);
+    assert_int_equal(heap.n_live, 0);
+    if (!qn_layer_clean())
+        fail_msg("%s, %s: see above", device, name);
+    qn_golden_finish(&golden);
+}
+
+/* ---- devices that do ---- */
+
+static void check_models(const char *device, const char *const *names)
+{
+    for (; *names; names++)
+        check_model(device, *names);
+}
+
+static const char *const few[] = {"gemma2", "qwen3moe", "qllama.Q4_K_M", NULL};
+
+/* Limits and features of a phone: every architecture's operations and every number format. */
+static void test_phone(void **state)
+{
+    static char names[256][64];
+    size_t n = qn_golden_list(names, 256);
+    size_t n_run = 0;
+    for (size_t i = 0; i < n; i++)
+        if (strncmp(names[i], "qmoe.", 5) != 0 ||
+            strstr(names[i], "MXFP4")) { /* the others' formats are qllama's */
+            check_model("phone", names[i]);
+            n_run++;
+        }
+    assert_true(n_run > 40);
+}
+
+/* Each alone, so that none stands in for another. */
+static void test_features(void **state)
+{
+    static const char *const devices[] = {
+        "shaderIntegerDotProduct=0",
+        "storageBuffer8BitAccess=0,shaderInt8=0",
+        "subgroupArithmetic=0",
+        "shaderFloat16=0",
+        "subgroupSizeControl=0,computeFullSubgroups=0",
+        "timestampValidBits=0",
+        "apiVersion=1.2",
+    };
+    for (size_t i = 0; i < sizeof devices / sizeof *devices; i++)
+        check_models(devices[i], few + 1);
+}
+
+/* A heap of the device's own, with and without a window for the host. */
+static void test_discrete(void **state)
+{
+    validate = "1"; /* copies to and fro must wait for each other */
+    check_models("discrete=64M,deviceType=discrete", few);
+    check_models("discrete=64M,bar=16M,deviceType=discrete", few);
+    validate = "0";
+}
+
+/* ---- devices that do not ---- */
+
+/* What Quern needs and the device lacks is said by name. */
+static void test_missing(void **state)
+{
+    static const struct {
+        const char *device, *says;
+    } cases[] = {
+        {"apiVersion=1.1", "Vulkan 1.2"},
+        {"storageBuffer16BitAccess=0", "16-bit storage"},
+        {"timelineSemaphore=0", "timeline semaphores"},
+        {"maxPerStageDescriptorStorageBuffers=16", "storage buffers"},
+    };
+    char path[1200];
+    qn_golden_path(path, sizeof path, "models", "llama.gguf");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qn_layer_set(NULL, cases[i].device);
+        struct qn_test_heap heap;
+        struct quern_model *model;
+        assert_int_equal(open_model(&heap, path, &model), QUERN_ERR_UNSUPPORTED);
+        if (!strstr(err.text, cases[i].says))
+            fail_msg("%s: %s", cases[i].device, err.text);
+        assert_int_equal(heap.n_live, 0);
+        assert_true(qn_layer_clean());
+    }
+}
+
+/* A heap that is too small is out of memory. */
+static void test_small_heap(void **state)
+{
+    char path[1200];
+    qn_golden_path(path, sizeof path, "models", "llama.gguf");
+    qn_layer_set(NULL, "heapSize=64K");
+    struct qn_test_heap heap;
+    struct quern_model *model;
+    assert_int_equal(open_model(&heap, path, &model), QUERN_ERR_MEMORY);
+    assert_int_equal(heap.n_live, 0);
+    assert_true(qn_layer_clean());
+}
+
+/* ---- */
+
+static bool device_is_there(void)
+{
+    char path[1200];
+    qn_golden_path(path, sizeof path, "models", "llama.gguf");
+    struct qn_test_heap heap;
+    struct quern_model *model;
+    qn_layer_set(NULL, NULL);
+    if (open_model(&heap, path, &model)) {
+        fprintf(stderr, "SKIPPED: limits of Vulkan devices: %s\n", err.text);
+        return false;
+    }
+    quern_model_destroy(&model);
+    if (qn_layer_lines("create VkDevice") == 0) {
+        fprintf(stderr, "the layer was not loaded\n");
+        exit(1);
+    }
+    return true;
+}
+
+static char **arguments; /* device, models */
+
+static void test_given(void **state)
+{
+    for (char **name = arguments + 1; *name; name++)
+        check_model(arguments[0], *name);
+}
+
+int main(int argc, char **argv)
+{
+    if (!device_is_there())
+        return SKIPPED;
+    if (argc > 2) {
+        arguments = argv + 1;
+        const struct CMUnitTest given[] = {cmocka_unit_test(test_given)};
+        return cmocka_run_group_tests(given, NULL, NULL);
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_phone),   cmocka_unit_test(test_features),   cmocka_unit_test(test_discrete),
+        cmocka_unit_test(test_missing), cmocka_unit_test(test_small_heap),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
