@@ -8,6 +8,7 @@ import tempfile
 
 import cli
 from cli import quern
+from terminal import Terminal
 
 LAYER = pathlib.Path(os.environ["QUERN_LAYER_PATH"]).parent
 SHADERC = os.environ["QUERN_SHADERC"]
@@ -159,6 +160,22 @@ def test_shaders_from_a_folder():
         before = len(list(pathlib.Path(folder).glob("spirv-*.qnc")))
         assert run(env).out == expected
         assert len(list(pathlib.Path(folder).glob("spirv-*.qnc"))) > before
+
+
+def test_progress():
+    """What takes long shows its progress at a terminal, and never over the text."""
+    need_shaderc()
+    with tempfile.TemporaryDirectory() as folder:
+        more = {"QUERN_VK_SHADERS": str(cli.SOURCE / "shaders"), "LD_LIBRARY_PATH": SHADERC}
+        with Terminal(*arguments(), QUERN_CACHE_DIR=folder, **more) as terminal:
+            terminal.expect("compile kernels [")
+            terminal.expect("Once")
+            assert terminal.ends() == 0
+            after = terminal.shown[terminal.at:].split(b"load ")[0]
+            assert b"compile" not in after and b"\x1b[K" not in after, after
+    with tempfile.TemporaryDirectory() as folder:
+        result = run(environment(folder, shaderc=True, QUERN_VK_SHADERS=more["QUERN_VK_SHADERS"]))
+        assert b"compile" not in result.err, result.err
 
 
 def test_shaders_with_faults():

@@ -120,8 +120,7 @@ static void write_text(struct answer *answer, const char *text, size_t n)
     if (n == 0 || answer->chat->options->json)
         return;
     answer->ends_line = text[n - 1] == '\n';
-    fwrite(text, 1, n, stdout);
-    fflush(stdout);
+    term_text(text, n);
 }
 
 static bool on_text(void *user, const char *text, size_t n, int32_t token)

@@ -64,8 +64,7 @@ static void write_text(struct run *run, const char *text, size_t n)
     if (n == 0)
         return;
     run->ends_line = text[n - 1] == '\n';
-    fwrite(text, 1, n, stdout);
-    fflush(stdout);
+    term_text(text, n);
 }
 
 static void keep_token(struct run *run, int32_t token, const char *text, size_t n)
@@ -175,6 +174,8 @@ static int generate(struct run *run, struct loaded *loaded, const struct buffer 
     for (size_t i = 0; i < ids->n; i++)
         quern_sampler_accept(run->sampler, ids->id[i]);
     bool fed = status == QUERN_OK;
+    if (fed && !o->json && !o->quiet_prompt) /* now: it would hide the progress */
+        write_text(run, prompt->data, prompt->n);
     if (fed)
         status = quern_generate(
             loaded->session,
@@ -187,7 +188,7 @@ static int generate(struct run *run, struct loaded *loaded, const struct buffer 
     free((void *)stop);
     bool interrupted = status == QUERN_ERR_CANCELLED;
     const char *why = stop_name(status, result.reason);
-    if (!o->json && !run->ends_line)
+    if (fed && !o->json && !run->ends_line)
         write_text(run, "\n", 1);
     if (status != QUERN_OK && !interrupted)
         return fault(o->model.model, &err);
@@ -245,8 +246,6 @@ static int run_run(const void *options, const struct arg_list *rest)
     if (code == EXIT_DONE) {
         if (o->json)
             run.tokens = json_array();
-        else if (!o->quiet_prompt)
-            write_text(&run, prompt.data, prompt.n);
         code = generate(&run, &loaded, &prompt, &ids);
     }
     cJSON_Delete(run.tokens);

@@ -80,9 +80,20 @@ bool term_is_terminal(FILE *stream)
 #endif
 }
 
+static bool line_open; /* of stdout, a terminal */
+
+void term_text(const char *text, size_t n)
+{
+    if (n == 0)
+        return;
+    line_open = text[n - 1] != '\n' && term_is_terminal(stdout);
+    fwrite(text, 1, n, stdout);
+    fflush(stdout);
+}
+
 void term_status(const char *fmt, ...)
 {
-    if (!term_is_terminal(stderr))
+    if (line_open || !term_is_terminal(stderr))
         return;
     char text[256];
     va_list args;

@@ -18,6 +18,8 @@ bool term_terminated(void);
 
 bool term_is_terminal(FILE *stream);
 
+/* Writes text to stdout at once. While its line is not ended, no status is shown: it would wipe the line. */
+void term_text(const char *text, size_t n);
 /* One line on stderr that is written over; nothing where stderr is no terminal. */
 void term_status(const char *fmt, ...)
 #if defined(__GNUC__)
