@@ -60,7 +60,7 @@ struct quern_device {
     VkQueue queue;
     VkSemaphore timeline; /* its value is the last point that is done */
     uint64_t point;       /* last one given away */
-    bool hung;            /* a wait ended without it: nothing may be destroyed any more */
+    bool hung;            /* work given to it does not end: its objects are left as they are */
     VkCommandPool commands;
     VkCommandBuffer copy_commands; /* of the last copy */
     uint64_t copy_point;
