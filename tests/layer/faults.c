@@ -246,14 +246,14 @@ static const struct rule *rule_that_fires(enum qt_call call)
 /* What a device that is lost or hangs answers; VK_SUCCESS: it does not come to that. */
 static VkResult answer_of_broken(struct qt_device *device, enum qt_call call)
 {
+    if (calls[call].can & FOREVER)
+        qt_breach("%s, which has no time limit", calls[call].name);
     if (device->lost && calls[call].can & LOST)
         return VK_ERROR_DEVICE_LOST;
     if (!device->hung)
         return VK_SUCCESS;
-    if (calls[call].can & FOREVER) {
-        qt_breach("%s waits forever for a device that hangs", calls[call].name);
+    if (calls[call].can & FOREVER)
         return VK_ERROR_DEVICE_LOST;
-    }
     bool destroys = strncmp(calls[call].name, "vkDestroy", 9) == 0 || call == QT_FreeMemory;
     if (destroys && !device->destroyed_hung) /* once for each device */
         qt_breach("%s on a device that hangs: it may still use that", calls[call].name);

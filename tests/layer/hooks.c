@@ -286,6 +286,32 @@ static VKAPI_ATTR VkResult VKAPI_CALL counter_value(VkDevice handle, VkSemaphore
 }
 const PFN_vkGetSemaphoreCounterValue qt_hook_GetSemaphoreCounterValue = counter_value;
 
+static void check_wait(uint64_t timeout, enum qt_call call)
+{
+    if (timeout == UINT64_MAX)
+        qt_breach("%s without a time limit", qt_call_name(call));
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL wait_semaphores(VkDevice handle, const VkSemaphoreWaitInfo *info,
+                                                      uint64_t timeout)
+{
+    struct qt_device *device = qt_device_of(handle);
+    VkResult result = qt_before(device, QT_WaitSemaphores);
+    check_wait(timeout, QT_WaitSemaphores);
+    return result == VK_SUCCESS ? device->WaitSemaphores(handle, info, timeout) : result;
+}
+const PFN_vkWaitSemaphores qt_hook_WaitSemaphores = wait_semaphores;
+
+static VKAPI_ATTR VkResult VKAPI_CALL wait_fences(VkDevice handle, uint32_t n, const VkFence *fences,
+                                                  VkBool32 all, uint64_t timeout)
+{
+    struct qt_device *device = qt_device_of(handle);
+    VkResult result = qt_before(device, QT_WaitForFences);
+    check_wait(timeout, QT_WaitForFences);
+    return result == VK_SUCCESS ? device->WaitForFences(handle, n, fences, all, timeout) : result;
+}
+const PFN_vkWaitForFences qt_hook_WaitForFences = wait_fences;
+
 /* Where it fails, nothing is being recorded any more. */
 static VKAPI_ATTR VkResult VKAPI_CALL end_commands(VkCommandBuffer commands)
 {

@@ -186,6 +186,19 @@ static void test_descriptor_breaches(void **state)
     }
 }
 
+static void test_endless_wait(void **state)
+{
+    struct quern_device *device = must_open(NULL, NULL);
+    const uint64_t point = 0;
+    const VkSemaphoreWaitInfo info = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
+                                      .semaphoreCount = 1,
+                                      .pSemaphores = &device->timeline,
+                                      .pValues = &point};
+    assert_int_equal(device->api.WaitSemaphores(device->handle, &info, 1000), VK_SUCCESS);
+    assert_int_equal(device->api.WaitSemaphores(device->handle, &info, UINT64_MAX), VK_SUCCESS);
+    close_after(device, "breach vkWaitSemaphores without a time limit");
+}
+
 /* ---- pipelines ---- */
 
 /* A kernel that does nothing, in a workgroup of 300, with 4,000 bytes of shared memory and 8-bit integers. */
@@ -268,7 +281,7 @@ static void test_lost(void **state)
                          VK_ERROR_DEVICE_LOST);
     assert_int_equal(device->api.GetSemaphoreCounterValue(device->handle, device->timeline, &value),
                      VK_ERROR_DEVICE_LOST);
-    assert_int_equal(allocate(device, 4096, 0, &memory), VK_SUCCESS); /* which cannot be lost */
+    assert_int_equal(allocate(device, 4096, 0, &memory), VK_SUCCESS); /* has nothing to do with that */
     device->api.FreeMemory(device->handle, memory, NULL);
     close_after(device, NULL);
     assert_int_equal(qn_layer_lines("fault vkQueueSubmit 2 VK_ERROR_DEVICE_LOST"), 1);
@@ -332,6 +345,7 @@ int main(void)
         cmocka_unit_test(test_memory_shown),
         cmocka_unit_test(test_memory_breaches),
         cmocka_unit_test(test_leak),
+        cmocka_unit_test(test_endless_wait),
         cmocka_unit_test(test_descriptor_breaches),
         cmocka_unit_test(test_pipeline_breaches),
         cmocka_unit_test(test_lost),
