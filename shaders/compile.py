@@ -88,6 +88,10 @@ def main():
         for name, _, _, _ in sorted(built):
             f.write(f'    {{"{name}", {name}, sizeof {name}}},\n')
         f.write(f"}};\nconst size_t qn_vk_n_modules = {len(built)};\n")
+        whole = hashlib.sha256()
+        for name, code, _, _ in sorted(built):
+            whole.update(f"{name} {len(code)} ".encode() + code)
+        f.write(f'const char qn_vk_modules_hash[] = "{whole.hexdigest()[:24]}";\n')
     inputs = sorted({path for _, _, _, paths in built for path in paths})
     pathlib.Path(out_d).write_text(f"{out_c}: {' '.join(inputs)}\n")
 

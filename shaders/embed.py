@@ -2,6 +2,7 @@
 """Writes the GLSL of all kernels as one C file, from which they are compiled while the program runs.
 
 usage: embed.py OUT.c OUT.d FOLDER...   (names are relative to their folder; of one name the first folder's file counts)"""
+import hashlib
 import pathlib
 import sys
 
@@ -20,6 +21,10 @@ def main():
             body = "\n".join(f'     "{line}\\n"' for line in lines)
             f.write(f'    {{"{name}",\n{body},\n     {sum(len(line.encode()) + 1 for line in text.splitlines())}}},\n')
         f.write(f"}};\nconst size_t qn_vk_n_sources = {len(files)};\n")
+        whole = hashlib.sha256()
+        for name, path in sorted(files.items()):
+            whole.update(f"{name} ".encode() + path.read_bytes())
+        f.write(f'const char qn_vk_sources_hash[] = "{whole.hexdigest()[:24]}";\n')
     pathlib.Path(out_d).write_text(f"{out_c}: {' '.join(map(str, files.values()))}\n", encoding="utf-8")
 
 

@@ -70,8 +70,8 @@ done:
     return status;
 }
 
-enum quern_status qn_vk_device_init(struct quern_device *device, uint32_t index, uint32_t without,
-                                    bool validate, struct quern_error *err)
+enum quern_status qn_vk_device_init(struct quern_device *device, uint32_t index, const char *identity,
+                                    uint32_t without, bool validate, struct quern_error *err)
 {
     uint64_t begin = qn_now_ns();
     enum quern_status status = qn_vk_instance_init(&device->instance, device->cb, validate, err);
@@ -84,7 +84,9 @@ enum quern_status qn_vk_device_init(struct quern_device *device, uint32_t index,
     if (!status) {
         device->api = device->instance.api;
         qn_vk_facts_read(&device->instance, index, without, &device->facts);
-        if (device->facts.missing)
+        if (identity && strcmp(identity, device->facts.identity) != 0)
+            status = qn_fail(err, QUERN_ERR_LOST, "Vulkan device %u is not the one that was listed", index);
+        else if (device->facts.missing)
             status = qn_fail(err, QUERN_ERR_UNSUPPORTED, "%s has no %s", device->facts.properties.deviceName,
                              device->facts.missing);
     }

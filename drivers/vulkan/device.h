@@ -83,8 +83,9 @@ static inline void qn_vk_phase_add(struct quern_device *device, enum qn_vk_phase
 
 /* ---- device.c ---- */
 
-enum quern_status qn_vk_device_init(struct quern_device *device, uint32_t index, uint32_t without,
-                                    bool validate, struct quern_error *err);
+/* identity: what the device must be, NULL: whatever has that index. QUERN_ERR_LOST where it is another. */
+enum quern_status qn_vk_device_init(struct quern_device *device, uint32_t index, const char *identity,
+                                    uint32_t without, bool validate, struct quern_error *err);
 void qn_vk_device_finish(struct quern_device *device);
 /* Submits commands; *point is when they are done. */
 enum quern_status qn_vk_submit(struct quern_device *device, VkCommandBuffer commands, uint64_t *point,

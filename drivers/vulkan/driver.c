@@ -2,6 +2,7 @@
 #include "drivers/vulkan/vulkan.h"
 
 #include "drivers/vulkan/device.h"
+#include "drivers/vulkan/manifests.h"
 #include "drivers/vulkan/segment.h"
 
 #include <stdio.h>
@@ -20,7 +21,8 @@ static uint64_t memory_of(const struct qn_vk_facts *facts)
     return most;
 }
 
-static void describe(const struct qn_vk_facts *facts, struct quern_device_info *info)
+static void describe(const struct qn_vk_instance *instance, const struct qn_vk_facts *facts,
+                     struct quern_device_info *info)
 {
     info->type = facts->type;
     snprintf(info->name, sizeof info->name, "%.120s", facts->properties.deviceName);
@@ -30,6 +32,8 @@ static void describe(const struct qn_vk_facts *facts, struct quern_device_info *
     else
         qn_vk_features_print(facts->features, info->features, sizeof info->features);
     info->memory = memory_of(facts);
+    snprintf(info->identity, sizeof info->identity, "%s", facts->identity);
+    qn_vk_facts_print(instance, facts, info->facts, sizeof info->facts);
 }
 
 static int32_t vk_probe(const struct quern_host *host, struct quern_device_info *infos, uint32_t cap,
@@ -44,7 +48,7 @@ static int32_t vk_probe(const struct quern_host *host, struct quern_device_info 
     for (uint32_t i = 0; i < instance.n_devices && i < cap; i++) {
         struct qn_vk_facts facts;
         qn_vk_facts_read(&instance, i, 0, &facts);
-        describe(&facts, &infos[i]);
+        describe(&instance, &facts, &infos[i]);
     }
     qn_vk_instance_finish(&instance);
     return QUERN_OK;
@@ -56,6 +60,7 @@ struct settings {
     const char *shaders; /* folder, NULL: none */
     bool validate;
     uint32_t without;
+    const char *identity; /* NULL: any */
 };
 
 static enum quern_status read_settings(const struct quern_profile_view *profile, struct settings *settings,
@@ -71,6 +76,8 @@ static enum quern_status read_settings(const struct quern_profile_view *profile,
             settings->shaders = setting->value;
         else if (strcmp(setting->name, "vk-disable") == 0)
             status = qn_vk_features_parse(setting->value, &settings->without, err);
+        else if (strcmp(setting->name, "identity") == 0 && setting->value[0])
+            settings->identity = setting->value;
     }
     return status;
 }
@@ -91,7 +98,8 @@ static int32_t vk_open(const struct quern_host *host, uint32_t index,
     device->cb = host->callbacks;
     status = qn_vk_shaders_init(&device->shaders, host, settings.shaders, err);
     if (!status)
-        status = qn_vk_device_init(device, index, settings.without, settings.validate, err);
+        status =
+            qn_vk_device_init(device, index, settings.identity, settings.without, settings.validate, err);
     if (status) {
         qn_vk_shaders_finish(&device->shaders);
         qn_free(host->callbacks, device);
@@ -198,6 +206,10 @@ static const struct quern_driver quern_driver_vulkan = {
     .wait = vk_wait,
     .times = qn_vk_times,
     .phases = vk_phases,
+#if !defined(_WIN32) && !defined(__APPLE__)
+    .identify = qn_vk_identify,
+    .confine = qn_vk_confine,
+#endif
 };
 
 const struct quern_driver *quern_vulkan_driver_get(uint32_t abi)

@@ -134,6 +134,17 @@ static void read_features(const struct qn_vk_instance *instance, struct qn_vk_fa
         facts->missing = "timeline semaphores";
 }
 
+static void write_identity(struct qn_vk_facts *facts, const VkPhysicalDeviceIDProperties *id)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < VK_UUID_SIZE; i++)
+        n += (size_t)snprintf(facts->identity + n, sizeof facts->identity - n, "%02x", id->driverUUID[i]);
+    for (uint32_t i = 0; i < VK_UUID_SIZE; i++)
+        n += (size_t)snprintf(facts->identity + n, sizeof facts->identity - n, "%02x", id->deviceUUID[i]);
+    snprintf(facts->identity + n, sizeof facts->identity - n, "-%08x-%08x-%08x", facts->properties.vendorID,
+             facts->properties.deviceID, facts->properties.driverVersion);
+}
+
 void qn_vk_facts_read(const struct qn_vk_instance *instance, uint32_t index, uint32_t without,
                       struct qn_vk_facts *facts)
 {
@@ -156,9 +167,11 @@ void qn_vk_facts_read(const struct qn_vk_instance *instance, uint32_t index, uin
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES, .pNext = &driver};
     VkPhysicalDeviceSubgroupProperties subgroup = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES, .pNext = &limits};
-    VkPhysicalDeviceProperties2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
+    VkPhysicalDeviceIDProperties id = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ID_PROPERTIES,
                                        .pNext = &subgroup};
+    VkPhysicalDeviceProperties2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &id};
     instance->api.GetPhysicalDeviceProperties2(facts->handle, &all);
+    write_identity(facts, &id);
     VkPhysicalDeviceMemoryProperties2 memory = {.sType =
                                                     VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
     instance->api.GetPhysicalDeviceMemoryProperties2(facts->handle, &memory);

@@ -43,6 +43,7 @@ struct qn_vk_facts {
     uint32_t subgroup, min_subgroup, max_subgroup;
     uint64_t max_allocation;
     const char *missing; /* what Quern needs and it lacks; NULL: nothing */
+    char identity[128];  /* as in struct quern_device_info */
 };
 
 enum { QN_VK_MAX_DEVICES = 16 };
@@ -68,6 +69,10 @@ void qn_vk_instance_finish(struct qn_vk_instance *instance);
 /* Facts of physical device i. `without`: bit per feature that is left out whether it is there or not. */
 void qn_vk_facts_read(const struct qn_vk_instance *instance, uint32_t index, uint32_t without,
                       struct qn_vk_facts *facts);
+
+/* Facts for people, lines "name: value". */
+void qn_vk_facts_print(const struct qn_vk_instance *instance, const struct qn_vk_facts *facts, char *text,
+                       size_t size);
 
 /* "int-dot,coopmat" to bits; QUERN_ERR_PARAM names the word that is none and lists those that are. */
 enum quern_status qn_vk_features_parse(const char *text, uint32_t *features, struct quern_error *err);

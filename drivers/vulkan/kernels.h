@@ -46,6 +46,8 @@ struct qn_vk_module {
 };
 extern const struct qn_vk_module qn_vk_modules[];
 extern const size_t qn_vk_n_modules;
+/* Changes when any of them does. */
+extern const char qn_vk_modules_hash[];
 
 /* NULL: this kernel was not built for the format. */
 const struct qn_vk_module *qn_vk_module_find(enum qn_vk_kernel kernel);

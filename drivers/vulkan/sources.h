@@ -13,6 +13,8 @@ struct qn_vk_source {
 /* Made by shaders/embed.py, sorted by name. */
 extern const struct qn_vk_source qn_vk_sources[];
 extern const size_t qn_vk_n_sources;
+/* Changes when any of them does. */
+extern const char qn_vk_sources_hash[];
 
 /* Files of the folder, read at first use. */
 struct qn_vk_folder {

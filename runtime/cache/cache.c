@@ -50,6 +50,11 @@ void quern_cache_close(struct quern_cache **out)
     *out = NULL;
 }
 
+const char *qn_cache_dir(const struct quern_cache *cache)
+{
+    return cache ? cache->dir : NULL;
+}
+
 /* "DIR/NAME", to be freed; NULL when memory is out. */
 static char *path_of(const struct quern_cache *cache, const char *name)
 {

@@ -52,6 +52,8 @@ void qn_blob_finish(const struct quern_cache *cache, struct qn_blob *blob);
  * out again. No secrets and nothing of prompts. */
 void qn_cache_put(const struct quern_cache *cache, const char *kind, const void *key, size_t key_bytes,
                   const void *data, size_t bytes);
+/* The directory, for files beside the entries; NULL of a cache of NULL. */
+const char *qn_cache_dir(const struct quern_cache *cache);
 /* Removes the entry, if it is there. */
 void qn_cache_drop(const struct quern_cache *cache, const char *kind, const void *key, size_t key_bytes);
 

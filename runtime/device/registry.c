@@ -1,5 +1,9 @@
 #include "device/registry.h"
 
+#include "device/bringup.h"
+#include "device/marks.h"
+
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -69,86 +73,172 @@ static void host_put(struct quern_cache *cache, const char *kind, const void *ke
     qn_cache_put(cache, kind, key, key_bytes, data, bytes);
 }
 
-static struct quern_host host_table(const struct quern_callbacks *cb, const struct qn_drivers *drivers)
+struct quern_host qn_device_host(const struct quern_callbacks *cb, struct quern_cache *cache)
 {
     return (struct quern_host){.struct_size = sizeof(struct quern_host),
                                .callbacks = cb,
-                               .cache = drivers->cache,
+                               .cache = cache,
                                .cache_get = host_get,
                                .cache_put = host_put};
 }
 
-enum { MAX_PROBED = 16 };
-
-/* Devices of one driver; 0 with the reason in err->text when it fails, which is logged: a driver without
- * anything to drive is no fault. */
-static uint32_t probe(const struct quern_host *host, const struct quern_driver *driver,
-                      struct quern_device_info infos[MAX_PROBED], struct quern_error *err)
+const struct quern_driver *qn_driver_builtin(const struct quern_callbacks *cb, const char *name)
 {
-    uint32_t n = 0;
-    *err = (struct quern_error){0};
-    for (uint32_t i = 0; i < MAX_PROBED; i++)
-        infos[i] = (struct quern_device_info){.struct_size = sizeof infos[i]};
-    int32_t status = driver->probe(host, infos, MAX_PROBED, &n, err);
-    if (status) {
-        qn_log(host->callbacks, status == QUERN_ERR_UNSUPPORTED ? QUERN_LOG_INFO : QUERN_LOG_WARNING,
-               "driver %s cannot list its devices: %s", driver->name, err->text);
-        return 0;
+    for (size_t i = 0; i < QN_LEN(builtin); i++) {
+        const struct quern_driver *driver = builtin[i](QUERN_DRIVER_ABI);
+        if (usable(cb, driver) && strcmp(driver->name, name) == 0)
+            return driver;
     }
-    return n < MAX_PROBED ? n : MAX_PROBED;
+    return NULL;
+}
+
+/* "vulkan", or "vulkan:1" where the driver has several. */
+static void write_id(const struct qn_bringup *bringup, uint32_t index, char *id, size_t size)
+{
+    if (bringup->listing.n == 1)
+        snprintf(id, size, "%s", bringup->driver->name);
+    else
+        snprintf(id, size, "%s:%u", bringup->driver->name, index);
 }
 
 /* ---- listing ---- */
 
+struct listed {
+    char id[64], reason[384];
+};
+
+struct fault {
+    char part[512], reason[384];
+};
+
+enum { ENVIRONMENT_BYTES = 40 << 10 };
+
 struct quern_device_list {
     struct quern_callbacks cb;
     struct quern_device_desc *desc;
-    char (*id)[64];
-    size_t n, cap_desc, cap_id;
+    struct listed *text; /* of each desc */
+    size_t n, cap_desc, cap_text;
+    struct quern_device_fault *fault;
+    struct fault *fault_text;
+    size_t n_faults, cap_faults, cap_fault_texts;
+    char *environment; /* as struct quern_driver.confine writes it; NULL: none */
 };
 
-static bool list_driver(struct quern_device_list *list, const struct quern_host *host,
-                        const struct quern_driver *driver)
+static bool add_device(struct quern_device_list *list, struct qn_bringup *bringup, uint32_t index)
 {
-    struct quern_device_info infos[MAX_PROBED];
+    const struct quern_callbacks *cb = &list->cb;
+    if (!qn_grow(cb, &list->desc, &list->cap_desc, list->n + 1, sizeof *list->desc) ||
+        !qn_grow(cb, &list->text, &list->cap_text, list->n + 1, sizeof *list->text))
+        return false;
+    struct qn_verdict verdict = {.good = true};
     struct quern_error err;
-    uint32_t n = probe(host, driver, infos, &err);
-    for (uint32_t i = 0; i < n; i++) {
-        if (!qn_grow(&list->cb, &list->desc, &list->cap_desc, list->n + 1, sizeof *list->desc) ||
-            !qn_grow(&list->cb, &list->id, &list->cap_id, list->n + 1, sizeof *list->id))
-            return false;
-        if (n == 1)
-            snprintf(list->id[list->n], sizeof *list->id, "%s", driver->name);
-        else
-            snprintf(list->id[list->n], sizeof *list->id, "%s:%u", driver->name, i);
-        list->desc[list->n++] = (struct quern_device_desc){.driver = driver->name, .info = infos[i]};
-    }
+    bool known = true;
+    (void)qn_bringup_verdict(bringup, index, false, &verdict, &known, &err);
+    struct listed *text = &list->text[list->n];
+    write_id(bringup, index, text->id, sizeof text->id);
+    snprintf(text->reason, sizeof text->reason, "%s", verdict.reason);
+    list->desc[list->n++] = (struct quern_device_desc){.driver = bringup->driver->name,
+                                                       .info = bringup->listing.infos[index],
+                                                       .state = !verdict.good ? QUERN_DEVICE_REFUSED
+                                                                : known       ? QUERN_DEVICE_READY
+                                                                              : QUERN_DEVICE_UNTRIED};
     return true;
 }
 
+static bool add_fault(struct quern_device_list *list, const struct qn_bringup *bringup, const char *part,
+                      const char *reason)
+{
+    const struct quern_callbacks *cb = &list->cb;
+    if (!qn_grow(cb, &list->fault, &list->cap_faults, list->n_faults + 1, sizeof *list->fault) ||
+        !qn_grow(cb, &list->fault_text, &list->cap_fault_texts, list->n_faults + 1, sizeof *list->fault_text))
+        return false;
+    struct fault *text = &list->fault_text[list->n_faults];
+    snprintf(text->part, sizeof text->part, "%s", part);
+    snprintf(text->reason, sizeof text->reason, "%s", reason);
+    list->fault[list->n_faults++] = (struct quern_device_fault){.driver = bringup->driver->name};
+    return true;
+}
+
+/* The one driver that must be confined is the last word: no other one reads its variables. */
+static enum quern_status add_environment(struct quern_device_list *list, const struct qn_bringup *bringup,
+                                         struct quern_error *err)
+{
+    if (qn_bringup_confined(bringup) || list->environment)
+        return QUERN_OK;
+    list->environment = qn_zalloc(&list->cb, ENVIRONMENT_BYTES, 1);
+    return list->environment ? qn_bringup_environment(bringup, list->environment, ENVIRONMENT_BYTES, err)
+                             : qn_fail_memory(err, "the list of devices");
+}
+
+static enum quern_status list_driver(struct quern_device_list *list, const struct qn_drivers *drivers,
+                                     const struct quern_driver *driver, bool fresh, struct quern_error *err)
+{
+    struct qn_bringup bringup;
+    enum quern_status status = qn_bringup_init(&bringup, &list->cb, drivers, driver, fresh, err);
+    if (status)
+        return status;
+    bool good = true;
+    for (uint32_t i = 0; i < bringup.listing.n && good; i++)
+        good = add_device(list, &bringup, i);
+    for (uint32_t i = 0; bringup.bad && i < bringup.bad->n && good; i++)
+        good = add_fault(list, &bringup, bringup.bad->part[i].path, bringup.bad->part[i].reason);
+    if (good && bringup.listing.n == 0 && bringup.listing.reason[0] && qn_bringup_confined(&bringup))
+        good = add_fault(list, &bringup, "", bringup.listing.reason);
+    status = good ? add_environment(list, &bringup, err) : qn_fail_memory(err, "the list of devices");
+    qn_bringup_finish(&bringup);
+    return status;
+}
+
+static void set_strings(struct quern_device_list *list)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        list->desc[i].id = list->text[i].id;
+        list->desc[i].reason = list->text[i].reason;
+    }
+    for (size_t i = 0; i < list->n_faults; i++) {
+        list->fault[i].part = list->fault_text[i].part;
+        list->fault[i].reason = list->fault_text[i].reason;
+    }
+}
+
+static struct qn_drivers drivers_of(const struct quern_device_params *params, struct quern_cache *cache)
+{
+    return (struct qn_drivers){.extra = params->drivers,
+                               .n_extra = params->n_drivers,
+                               .cache = cache,
+                               .settings = params->settings,
+                               .n_settings = params->n_settings,
+                               .helper = params->helper,
+                               .helper_ms = params->helper_ms};
+}
+
 enum quern_status quern_device_list_create(struct quern_device_list **out,
-                                           const struct quern_callbacks *callbacks,
-                                           const struct quern_driver *const *extra, uint32_t n_extra,
-                                           struct quern_error *err)
+                                           const struct quern_device_params *params, struct quern_error *err)
 {
     *out = NULL;
-    struct quern_callbacks cb = qn_callbacks_resolve(callbacks);
+    const struct quern_device_params defaults = *quern_device_params();
+    if (!params)
+        params = &defaults;
+    struct quern_callbacks cb = qn_callbacks_resolve(params->callbacks);
     struct quern_device_list *list = qn_zalloc(&cb, 1, sizeof *list);
     if (!list)
         return qn_fail_memory(err, "the list of devices");
     list->cb = cb;
-    struct qn_drivers drivers = {extra, n_extra, NULL};
-    struct quern_host host = host_table(&list->cb, &drivers);
+    struct quern_cache *cache = NULL;
+    enum quern_status status = QUERN_OK;
+    if (params->cache_dir && params->cache_dir[0])
+        status = quern_cache_open(&cache, params->cache_dir, params->cache_limit, &cb, err);
+    struct qn_drivers drivers = drivers_of(params, cache);
     const struct quern_driver *driver;
-    for (size_t i = 0; driver_at(&cb, &drivers, i, &driver); i++)
-        if (driver && !list_driver(list, &host, driver)) {
-            quern_device_list_destroy(&list);
-            return qn_fail_memory(err, "the list of devices");
-        }
-    for (size_t i = 0; i < list->n; i++)
-        list->desc[i].id = list->id[i];
+    for (size_t i = 0; !status && driver_at(&cb, &drivers, i, &driver); i++)
+        if (driver)
+            status = list_driver(list, &drivers, driver, params->fresh, err);
+    quern_cache_close(&cache);
+    set_strings(list);
+    if (status)
+        quern_device_list_destroy(&list);
     *out = list;
-    return QUERN_OK;
+    return status;
 }
 
 void quern_device_list_destroy(struct quern_device_list **out)
@@ -157,8 +247,9 @@ void quern_device_list_destroy(struct quern_device_list **out)
     if (!list)
         return;
     struct quern_callbacks cb = list->cb;
-    qn_free(&cb, list->desc);
-    qn_free(&cb, list->id);
+    void *const parts[] = {list->desc, list->text, list->fault, list->fault_text, list->environment};
+    for (size_t i = 0; i < QN_LEN(parts); i++)
+        qn_free(&cb, parts[i]);
     qn_free(&cb, list);
     *out = NULL;
 }
@@ -173,28 +264,83 @@ const struct quern_device_desc *quern_device_list_at(const struct quern_device_l
     return index < list->n ? &list->desc[index] : NULL;
 }
 
+const struct quern_device_fault *quern_device_list_fault(const struct quern_device_list *list, size_t index)
+{
+    return index < list->n_faults ? &list->fault[index] : NULL;
+}
+
+const char *quern_device_list_environment(const struct quern_device_list *list, size_t index)
+{
+    const char *at = list->environment;
+    for (size_t i = 0; at && *at && i < index; i++)
+        at += strlen(at) + 1;
+    return at && *at ? at : NULL;
+}
+
+enum quern_status quern_device_forget(const struct quern_device_params *params, struct quern_error *err)
+{
+    struct quern_callbacks cb = qn_callbacks_resolve(params->callbacks);
+    struct quern_cache *cache;
+    if (!params->cache_dir || !params->cache_dir[0])
+        return QUERN_OK;
+    enum quern_status status = quern_cache_open(&cache, params->cache_dir, params->cache_limit, &cb, err);
+    if (status)
+        return status;
+    status = qn_bringup_forget(&cb, cache, err);
+    quern_cache_close(&cache);
+    return status;
+}
+
 /* ---- opening ---- */
 
-/* Splits "name:index"; false when the index is not a number. */
-static bool parse_id(const char *id, size_t len, char name[64], uint32_t *index)
+/* What an id says: the driver's name, and after a colon a number or a part of the device's name. */
+struct wanted {
+    char driver[64];
+    bool numbered;
+    uint32_t index;
+    char name[128]; /* lower case */
+};
+
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+static bool parse_id(const char *id, size_t len, struct wanted *wanted)
 {
     const char *colon = memchr(id, ':', len);
-    size_t name_len = colon ? (size_t)(colon - id) : len;
-    if (name_len == 0 || name_len >= 64)
+    size_t n = colon ? (size_t)(colon - id) : len;
+    *wanted = (struct wanted){.index = 0};
+    if (n == 0 || n >= sizeof wanted->driver)
         return false;
-    memcpy(name, id, name_len);
-    name[name_len] = '\0';
-    *index = 0;
+    memcpy(wanted->driver, id, n);
     if (!colon)
         return true;
-    if (len - name_len < 2 || len - name_len > 4)
+    size_t rest = len - n - 1;
+    bool digits = rest > 0;
+    for (size_t i = 0; i < rest; i++)
+        digits = digits && colon[1 + i] >= '0' && colon[1 + i] <= '9';
+    if (rest == 0 || rest >= sizeof wanted->name || (digits && rest > 3))
         return false;
-    for (const char *c = colon + 1; c < id + len; c++) {
-        if (*c < '0' || *c > '9')
-            return false;
-        *index = *index * 10 + (uint32_t)(*c - '0');
+    wanted->numbered = digits;
+    for (size_t i = 0; i < rest; i++) {
+        wanted->name[i] = digits ? '\0' : lower(colon[1 + i]);
+        wanted->index = digits ? wanted->index * 10 + (uint32_t)(colon[1 + i] - '0') : 0;
     }
     return true;
+}
+
+static bool name_has(const char *name, const char *part)
+{
+    size_t n = strlen(part);
+    for (; *name; name++) {
+        size_t i = 0;
+        while (i < n && name[i] && lower(name[i]) == part[i])
+            i++;
+        if (i == n)
+            return true;
+    }
+    return false;
 }
 
 static enum quern_status no_such_device(const struct quern_callbacks *cb, const struct qn_drivers *drivers,
@@ -210,64 +356,171 @@ static enum quern_status no_such_device(const struct quern_callbacks *cb, const 
                    have);
 }
 
+/* The one device whose name has the part. */
+static enum quern_status find_named(const struct qn_bringup *bringup, struct wanted *wanted,
+                                    struct quern_error *err)
+{
+    const struct qn_listing *listing = &bringup->listing;
+    char have[320] = "";
+    size_t n = 0;
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < listing->n; i++)
+        if (name_has(listing->infos[i].name, wanted->name) && found++ == 0)
+            wanted->index = i;
+    for (uint32_t i = 0; i < listing->n && n < sizeof have; i++)
+        if (found == 0 || name_has(listing->infos[i].name, wanted->name))
+            n += (size_t)snprintf(have + n, sizeof have - n, "%s%s:%u (%.64s)", n ? ", " : "", wanted->driver,
+                                  i, listing->infos[i].name);
+    if (found == 1)
+        return QUERN_OK;
+    if (found == 0)
+        return qn_fail(err, QUERN_ERR_PARAM, "no device of driver %s has \"%.64s\" in its name; there are %s",
+                       wanted->driver, wanted->name, have);
+    return qn_fail(err, QUERN_ERR_PARAM, "\"%s:%.64s\" may be each of %s", wanted->driver, wanted->name,
+                   have);
+}
+
+static bool is_hardware(uint32_t type)
+{
+    return type == QUERN_DEVICE_INTEGRATED_GPU || type == QUERN_DEVICE_DISCRETE_GPU ||
+           type == QUERN_DEVICE_NPU;
+}
+
+/* Which of the driver's devices it is: *index for the driver's table. */
+static enum quern_status choose(const struct qn_bringup *bringup, struct wanted *wanted, uint32_t *index,
+                                struct quern_error *err)
+{
+    const struct qn_listing *listing = &bringup->listing;
+    if (listing->n == 0)
+        return qn_fail(err, listing->status ? (enum quern_status)listing->status : QUERN_ERR_DEVICE,
+                       "driver %s has no device%s%s", wanted->driver, listing->reason[0] ? ": " : "",
+                       listing->reason);
+    if (wanted->name[0]) {
+        enum quern_status status = find_named(bringup, wanted, err);
+        if (status)
+            return status;
+    } else if (!wanted->numbered) { /* the first that is no emulation */
+        while (wanted->index < listing->n && !is_hardware(listing->infos[wanted->index].type))
+            wanted->index++;
+        wanted->index = wanted->index < listing->n ? wanted->index : 0;
+    }
+    bool instances = listing->n == 1 && (listing->infos[0].type == QUERN_DEVICE_CPU ||
+                                         listing->infos[0].type == QUERN_DEVICE_NULL);
+    *index = instances ? 0 : wanted->index;
+    if (*index >= listing->n)
+        return qn_fail(err, QUERN_ERR_PARAM, "device \"%s:%u\" is not there: driver %s has %u",
+                       wanted->driver, wanted->index, wanted->driver, listing->n);
+    return QUERN_OK;
+}
+
 /* What the planner computes with must be usable. */
 static enum quern_status check_caps(const struct qn_device *device, struct quern_error *err)
 {
     const struct quern_caps *caps = &device->caps;
     if (caps->n_heaps < 1 || caps->n_heaps > QUERN_MAX_HEAPS)
-        return qn_fail(err, QUERN_ERR_DEVICE, "device %s: it has %u heaps, expected 1 to %d", device->id,
-                       caps->n_heaps, QUERN_MAX_HEAPS);
+        return qn_fail(err, QUERN_ERR_DEVICE, "it has %u heaps, expected 1 to %d", caps->n_heaps,
+                       QUERN_MAX_HEAPS);
     if (caps->offset_align == 0 || (caps->offset_align & (caps->offset_align - 1)))
-        return qn_fail(err, QUERN_ERR_DEVICE, "device %s: its alignment is %u, expected a power of two",
-                       device->id, caps->offset_align);
+        return qn_fail(err, QUERN_ERR_DEVICE, "its alignment is %u, expected a power of two",
+                       caps->offset_align);
     return QUERN_OK;
 }
 
-enum quern_status qn_device_open(const struct quern_callbacks *cb, const struct qn_drivers *drivers,
-                                 const char *id, size_t len, const struct quern_setting *settings,
-                                 uint32_t n_settings, struct qn_device *device, struct quern_error *err)
+enum quern_status qn_device_open_plain(struct qn_device *device, const struct quern_driver *driver,
+                                       uint32_t index, const struct quern_setting *settings,
+                                       uint32_t n_settings, struct quern_error *err)
 {
-    *device = (struct qn_device){.host = host_table(cb, drivers)};
-    char name[64];
-    uint32_t index;
-    bool is_auto = len == 4 && memcmp(id, "auto", 4) == 0;
-    if (!parse_id(is_auto ? "cpu" : id, is_auto ? 3 : len, name, &index))
-        return no_such_device(cb, drivers, id, len, err);
-
-    const struct quern_driver *driver;
-    size_t i = 0;
-    while (driver_at(cb, drivers, i, &driver) && !(driver && strcmp(driver->name, name) == 0))
-        i++;
-    if (i == drivers->n_extra + QN_LEN(builtin))
-        return no_such_device(cb, drivers, id, len, err);
-    struct quern_device_info infos[MAX_PROBED];
-    struct quern_error why;
-    uint32_t n = probe(&device->host, driver, infos, &why);
-    if (n == 0)
-        return qn_fail(err, why.status ? why.status : QUERN_ERR_DEVICE, "driver %s has no device%s%s", name,
-                       why.text[0] ? ": " : "", why.text);
-    bool instances = n == 1 && (infos[0].type == QUERN_DEVICE_CPU || infos[0].type == QUERN_DEVICE_NULL);
-    if (index >= n && !instances)
-        return qn_fail(err, QUERN_ERR_PARAM, "device \"%s:%u\" is not there: driver %s has %u", name, index,
-                       name, n);
-
     struct quern_profile_view view = {
         .struct_size = sizeof view, .n_settings = n_settings, .settings = settings};
-    struct quern_error detail = {0};
-    snprintf(device->id, sizeof device->id, "%.*s", (int)(is_auto ? 3 : len), is_auto ? "cpu" : id);
     device->driver = driver;
-    device->desc = (struct quern_device_desc){
-        .id = device->id, .driver = driver->name, .info = infos[instances ? 0 : index]};
-    int32_t status = driver->open(&device->host, instances ? 0 : index, &view, &device->handle, &detail);
+    int32_t status = driver->open(&device->host, index, &view, &device->handle, err);
     if (status) {
         device->handle = NULL;
-        return qn_fail(err, status, "device %s: %s", device->id, detail.text);
+        return (enum quern_status)status;
     }
     device->caps.struct_size = sizeof device->caps;
     driver->caps(device->handle, &device->caps);
     status = check_caps(device, err);
     if (status)
         qn_device_close(device);
+    return (enum quern_status)status;
+}
+
+/* A device that may be used, with a mark while the driver opens it. */
+static enum quern_status open_tried(struct qn_device *device, struct qn_bringup *bringup, uint32_t index,
+                                    struct quern_error *err)
+{
+    enum { MOST = 40 };
+    const struct qn_drivers *drivers = bringup->drivers;
+    struct qn_verdict verdict;
+    bool known;
+    if (!qn_bringup_confined(bringup))
+        return qn_fail(
+            err, QUERN_ERR_DEVICE,
+            "the driver %s must not be loaded (%s): set what quern_device_list_environment() says first",
+            bringup->bad->part[0].path, bringup->bad->part[0].reason);
+    enum quern_status status = qn_bringup_verdict(bringup, index, true, &verdict, &known, err);
+    if (status)
+        return status;
+    if (verdict.status == QUERN_ERR_PARAM) /* the settings are wrong, not the device */
+        return qn_fail(err, QUERN_ERR_PARAM, "%s", verdict.reason);
+    if (!verdict.good)
+        return qn_fail(err, verdict.status == QUERN_ERR_MEMORY ? QUERN_ERR_MEMORY : QUERN_ERR_DEVICE,
+                       "%s is not used: %s; quern device forget gives it another chance",
+                       bringup->listing.infos[index].name, verdict.reason);
+    struct quern_setting settings[MOST];
+    uint32_t n = 0;
+    for (; n < drivers->n_settings && n + 1 < MOST; n++)
+        settings[n] = drivers->settings[n];
+    settings[n++] = (struct quern_setting){"identity", bringup->listing.infos[index].identity};
+    device->mark = qn_mark_create(bringup, index);
+    qn_mark_begin(device->mark, "opening");
+    status = qn_device_open_plain(device, bringup->driver, index, settings, n, err);
+    qn_mark_end(device->mark, false);
+    if (status)
+        qn_device_close(device);
+    return status;
+}
+
+enum quern_status qn_device_open(const struct quern_callbacks *cb, const struct qn_drivers *drivers,
+                                 const char *id, size_t len, struct qn_device *device,
+                                 struct quern_error *err)
+{
+    *device = (struct qn_device){.host = qn_device_host(cb, drivers->cache)};
+    struct wanted wanted;
+    if (!parse_id(id, len, &wanted))
+        return no_such_device(cb, drivers, id, len, err);
+    const struct quern_driver *driver;
+    size_t i = 0;
+    while (driver_at(cb, drivers, i, &driver) && !(driver && strcmp(driver->name, wanted.driver) == 0))
+        i++;
+    if (i == drivers->n_extra + QN_LEN(builtin))
+        return no_such_device(cb, drivers, id, len, err);
+    enum quern_status status = QUERN_OK;
+    bool again = true;
+    for (int attempt = 0; again && attempt < 2; attempt++) { /* the kept list may be an old one */
+        struct qn_bringup bringup;
+        struct quern_error detail = {0};
+        uint32_t index = 0;
+        status = qn_bringup_init(&bringup, cb, drivers, driver, attempt > 0, err);
+        if (status)
+            return status;
+        status = choose(&bringup, &wanted, &index, err);
+        again = status == QUERN_ERR_PARAM && bringup.identity && !bringup.in_process;
+        if (!status) {
+            if (!wanted.numbered)
+                write_id(&bringup, index, device->id, sizeof device->id);
+            else
+                snprintf(device->id, sizeof device->id, "%.*s", (int)len, id);
+            device->desc = (struct quern_device_desc){
+                .id = device->id, .driver = driver->name, .info = bringup.listing.infos[index], .reason = ""};
+            status = open_tried(device, &bringup, index, &detail);
+            again = status == QUERN_ERR_LOST && bringup.identity && !bringup.in_process;
+            if (status)
+                qn_fail(err, status, "device %s: %.400s", device->id, detail.text);
+        }
+        qn_bringup_finish(&bringup);
+    }
     return status;
 }
 
@@ -276,4 +529,78 @@ void qn_device_close(struct qn_device *device)
     if (device->handle)
         device->driver->close(device->handle);
     device->handle = NULL;
+    qn_mark_destroy(&device->mark);
+}
+
+/* ---- the best device ---- */
+
+/* Seconds for a prompt of 512 tokens and an answer of 128, for a million weights. */
+static double seconds(double prefill, double decode)
+{
+    return 512 / prefill + 128 / decode;
+}
+
+bool qn_rating_is_faster(const struct qn_rating *rating)
+{
+    const double *rate = rating->rate;
+    return rate[QN_DECODE] > 0 && rate[QN_PREFILL] > 0 &&
+           seconds(rate[QN_PREFILL], rate[QN_DECODE]) < seconds(rate[QN_CPU_PREFILL], rate[QN_CPU_DECODE]);
+}
+
+/* Puts the driver's fastest device first where it is faster than the processor and what was found before. */
+static void consider(struct qn_bringup *bringup, double *best, char ids[QN_AUTO_SIZE])
+{
+    for (uint32_t i = 0; i < bringup->listing.n; i++) {
+        const struct quern_device_info *info = &bringup->listing.infos[i];
+        struct qn_verdict verdict = {.good = false};
+        struct qn_rating rating;
+        struct quern_error err = {0};
+        bool known;
+        char id[64];
+        if (!is_hardware(info->type) || !qn_bringup_confined(bringup))
+            continue;
+        write_id(bringup, i, id, sizeof id);
+        if (qn_bringup_verdict(bringup, i, true, &verdict, &known, &err) || !verdict.good) {
+            qn_log(bringup->cb, QUERN_LOG_INFO, "auto: %s (%s) is not used: %s", id, info->name,
+                   verdict.reason[0] ? verdict.reason : err.text);
+        } else if (qn_bringup_rating(bringup, i, &rating, &err)) {
+            qn_log(bringup->cb, QUERN_LOG_INFO, "auto: %s (%s) is not measured: %s", id, info->name,
+                   err.text);
+        } else {
+            const double *rate = rating.rate;
+            bool faster = qn_rating_is_faster(&rating);
+            double time = seconds(rate[QN_PREFILL], rate[QN_DECODE]);
+            qn_log(bringup->cb, QUERN_LOG_INFO,
+                   "auto: %s (%s) is %s than the processor: decode %.4g to %.4g, prefill %.4g to %.4g "
+                   "million weights/s",
+                   id, info->name, faster ? "faster" : "slower", rate[QN_DECODE], rate[QN_CPU_DECODE],
+                   rate[QN_PREFILL], rate[QN_CPU_PREFILL]);
+            if (faster && time < *best) {
+                *best = time;
+                snprintf(ids, QN_AUTO_SIZE, "%s,cpu", id);
+            }
+        }
+    }
+}
+
+void qn_device_auto(const struct quern_callbacks *cb, const struct qn_drivers *drivers,
+                    char ids[QN_AUTO_SIZE])
+{
+    double best = INFINITY;
+    snprintf(ids, QN_AUTO_SIZE, "cpu");
+    bool can_measure = drivers->cache && drivers->helper && drivers->helper[0];
+    for (size_t i = 0; can_measure && i < QN_LEN(builtin); i++) {
+        const struct quern_driver *driver = builtin[i](QUERN_DRIVER_ABI);
+        struct qn_bringup bringup;
+        struct quern_error err = {0};
+        if (!usable(cb, driver) || !driver->identify)
+            continue;
+        if (qn_bringup_init(&bringup, cb, drivers, driver, false, &err)) {
+            qn_log(cb, QUERN_LOG_INFO, "auto: driver %s: %s", driver->name, err.text);
+            continue;
+        }
+        consider(&bringup, &best, ids);
+        qn_bringup_finish(&bringup);
+    }
+    qn_log(cb, QUERN_LOG_INFO, "auto: %s", ids);
 }

@@ -1,16 +1,22 @@
 /* Devices of all drivers: listing them, and opening one by its id. The only place that knows which drivers
- * are built in. An id is "driver" or "driver:index"; "cpu:1" is a second instance of the one processor. */
+ * are built in. An id is "driver", "driver:index" or "driver:part of a name"; "cpu:1" is a second instance of
+ * the one processor. */
 #ifndef QN_DEVICE_REGISTRY_H
 #define QN_DEVICE_REGISTRY_H
 
+#include "base/claim.h"
 #include "cache/cache.h"
 #include <quern/device.h>
 
-/* Where drivers come from besides the built-in ones: tables that the host program passed. */
+/* Where drivers come from besides the built-in ones, and how they are tried. */
 struct qn_drivers {
-    const struct quern_driver *const *extra;
+    const struct quern_driver *const *extra; /* tables that the host program passed */
     uint32_t n_extra;
     struct quern_cache *cache; /* for the drivers; NULL: none. Outlives the devices */
+    const struct quern_setting *settings;
+    uint32_t n_settings;
+    const char *helper; /* see struct quern_device_params; NULL: none */
+    uint32_t helper_ms;
 };
 
 /* An open device. */
@@ -21,14 +27,29 @@ struct qn_device {
     const struct quern_driver *driver;
     struct quern_device *handle; /* NULL: closed */
     struct quern_caps caps;
+    struct qn_mark *mark; /* NULL: work of its first times is not marked */
 };
 
-/* Opens the device of that id (len bytes; "auto" is the best one). `device` must stay where it is, and cb
- * valid, until it is closed. QUERN_ERR_PARAM lists the ids that there are; a driver's failure keeps its
- * status. */
+/* The built-in driver of that name, or NULL. */
+const struct quern_driver *qn_driver_builtin(const struct quern_callbacks *cb, const char *name);
+/* What a driver is given. */
+struct quern_host qn_device_host(const struct quern_callbacks *cb, struct quern_cache *cache);
+
+/* Ids, with commas, of what "auto" stands for: the device that was measured to be the fastest, then the
+ * processor. Only the processor without a helper to measure and a cache to keep what it found. */
+enum { QN_AUTO_SIZE = 96 };
+void qn_device_auto(const struct quern_callbacks *cb, const struct qn_drivers *drivers,
+                    char ids[QN_AUTO_SIZE]);
+
+/* Opens the device of that id (len bytes). `device` must stay where it is, and cb valid, until it is closed.
+ * QUERN_ERR_PARAM lists the ids that there are; a driver's failure keeps its status. */
 enum quern_status qn_device_open(const struct quern_callbacks *cb, const struct qn_drivers *drivers,
-                                 const char *id, size_t len, const struct quern_setting *settings,
-                                 uint32_t n_settings, struct qn_device *device, struct quern_error *err);
+                                 const char *id, size_t len, struct qn_device *device,
+                                 struct quern_error *err);
+/* The same for the index-th device of a driver, whatever is known of it. */
+enum quern_status qn_device_open_plain(struct qn_device *device, const struct quern_driver *driver,
+                                       uint32_t index, const struct quern_setting *settings,
+                                       uint32_t n_settings, struct quern_error *err);
 void qn_device_close(struct qn_device *device);
 
 #endif

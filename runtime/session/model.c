@@ -1,6 +1,8 @@
 /* Opening a model, its plans, and life without a device that failed. */
 #include "session/model.h"
 
+#include "device/bringup.h"
+
 #include <quern/quern.h>
 
 #include <stdio.h>
@@ -86,6 +88,19 @@ static void drop_plans(struct quern_model *model)
         for (int i = 0; i < QN_N_BUCKETS; i++)
             for (int j = 0; j < 2; j++)
                 qn_plan_destroy(&model->cb, &v->plans[i][j]);
+}
+
+/* Marks what drivers do for the first time: until the plan has run once, or will not. */
+static void begin_marks(struct quern_model *model, const struct qn_plan *plan, const char *what)
+{
+    for (uint32_t s = 0; s < plan->n_segments; s++)
+        qn_mark_begin(model->devices[plan->segments[s].device].mark, what);
+}
+
+void qn_model_end_marks(struct quern_model *model, bool passed)
+{
+    for (uint32_t d = 0; d < model->n_devices; d++)
+        qn_mark_end(model->devices[d].mark, passed);
 }
 
 /* Ends the plans; the layouts stay for sessions that have not followed yet. */
@@ -201,7 +216,10 @@ enum quern_status qn_model_plan(struct quern_model *model, struct qn_variant *va
             *failed = d;
     }
     if (!status) {
+        begin_marks(model, plan, "preparing or first running a plan on");
         status = qn_plan_prepare(plan, &params, err);
+        if (status)
+            qn_model_end_marks(model, false);
         if (status && plan->failed)
             *failed = (uint32_t)(plan->failed - model->plan_devices);
     }
@@ -260,11 +278,41 @@ bool qn_model_drop_device(struct quern_model *model, uint32_t device, enum quern
 /* ---- opening and closing ---- */
 
 /* Opens the devices of a list of ids with commas. One that fails is logged and left out, as long as another
- * is there. */
+ * is there; *last is how the last one failed. */
+static enum quern_status open_list(struct quern_model *model, const struct qn_drivers *drivers,
+                                   const char *ids, struct quern_error *last, struct quern_error *err)
+{
+    for (const char *id = ids;; id++) {
+        size_t len = strcspn(id, ",");
+        if (model->n_devices == QN_MAX_DEVICES)
+            return qn_fail(err, QUERN_ERR_PARAM, "more than %d devices in \"%s\"", QN_MAX_DEVICES, ids);
+        struct qn_device *device = &model->devices[model->n_devices];
+        struct quern_error detail = {0};
+        enum quern_status status;
+        if (len == 4 && memcmp(id, "auto", 4) == 0) {
+            char chosen[QN_AUTO_SIZE];
+            qn_device_auto(&model->cb, drivers, chosen);
+            status = open_list(model, drivers, chosen, last, err);
+            if (status)
+                return status;
+        } else if ((status = qn_device_open(&model->cb, drivers, id, len, device, &detail)) == QUERN_OK) {
+            model->plan_devices[model->n_devices++] = (struct qn_plan_device){
+                .driver = device->driver, .handle = device->handle, .caps = device->caps};
+        } else if (status == QUERN_ERR_PARAM || status == QUERN_ERR_CANCELLED) { /* the caller's doing */
+            return qn_fail(err, status, "%s", detail.text);
+        } else {
+            qn_fail(last, status, "%s", detail.text);
+            qn_log(&model->cb, QUERN_LOG_WARNING, "dropped at start: %s", detail.text);
+        }
+        id += len;
+        if (*id == '\0')
+            return QUERN_OK;
+    }
+}
+
 static enum quern_status open_devices(struct quern_model *model, const struct quern_model_params *params,
                                       struct quern_error *err)
 {
-    struct qn_drivers drivers = {params->drivers, params->n_drivers, model->cache};
     struct quern_setting settings[32];
     uint32_t n_settings = 0;
     char threads[16];
@@ -274,32 +322,19 @@ static enum quern_status open_devices(struct quern_model *model, const struct qu
     }
     for (uint32_t i = 0; i < params->n_settings && n_settings < QN_LEN(settings); i++)
         settings[n_settings++] = params->settings[i];
-
-    const char *id = params->device ? params->device : "auto";
-    enum quern_status last = QUERN_OK;
-    for (;;) {
-        size_t len = strcspn(id, ",");
-        if (model->n_devices == QN_MAX_DEVICES)
-            return qn_fail(err, QUERN_ERR_PARAM, "more than %d devices in \"%s\"", QN_MAX_DEVICES,
-                           params->device);
-        struct qn_device *device = &model->devices[model->n_devices];
-        struct quern_error detail = {0};
-        enum quern_status status =
-            qn_device_open(&model->cb, &drivers, id, len, settings, n_settings, device, &detail);
-        if (status == QUERN_ERR_PARAM) /* the caller's mistake, not the device's */
-            return qn_fail(err, status, "%s", detail.text);
-        if (status) {
-            last = qn_fail(err, status, "%s", detail.text);
-            qn_log(&model->cb, QUERN_LOG_WARNING, "dropped at start: %s", detail.text);
-        } else {
-            model->plan_devices[model->n_devices++] = (struct qn_plan_device){
-                .driver = device->driver, .handle = device->handle, .caps = device->caps};
-        }
-        if (id[len] == '\0')
-            break;
-        id += len + 1;
-    }
-    return model->n_devices > 0 ? QUERN_OK : last;
+    const struct qn_drivers drivers = {.extra = params->drivers,
+                                       .n_extra = params->n_drivers,
+                                       .cache = model->cache,
+                                       .settings = settings,
+                                       .n_settings = n_settings,
+                                       .helper = params->helper,
+                                       .helper_ms = params->helper_ms};
+    struct quern_error last = {0};
+    enum quern_status status =
+        open_list(model, &drivers, params->device ? params->device : "auto", &last, err);
+    if (!status && model->n_devices == 0)
+        status = qn_fail(err, last.status, "%s", last.text);
+    return status;
 }
 
 static void close_devices(struct quern_model *model)

@@ -50,6 +50,8 @@ enum quern_status qn_model_variant(struct quern_model *model, enum quern_format 
 enum quern_status qn_model_plan(struct quern_model *model, struct qn_variant *variant, uint32_t n_tokens,
                                 uint32_t n_outputs, struct qn_plan **plan, uint32_t *failed,
                                 struct quern_error *err);
+/* What the drivers did for the first time is over: a plan that was made has run. passed: as it should. */
+void qn_model_end_marks(struct quern_model *model, bool passed);
 /* True when the failure of this device was mended by planning without it: what was done must be done again.
  * The reason is logged. */
 bool qn_model_drop_device(struct quern_model *model, uint32_t device, enum quern_status status,

@@ -249,13 +249,16 @@ enum quern_status qn_step_run(struct quern_session *s, uint32_t *failed, struct 
         qn_model_plan(s->model, s->variant, step->n_tokens, step->n_outputs, &plan, failed, err);
     for (uint32_t row = 0; row < step->n_seqs && !status; row++)
         status = take_pages(s, &s->seqs[s->step_seqs[row]], failed, err);
-    if (status)
+    if (status) {
+        qn_model_end_marks(s->model, false);
         return status;
+    }
     fill_tables(s);
     const struct quern_kv_pools *pools[QN_MAX_DEVICES];
     for (uint32_t d = 0; d < QN_MAX_DEVICES; d++)
         pools[d] = s->kv.pools[d];
     status = qn_plan_run(plan, step, pools, s->kv.n_homes, s->trace != NULL, err);
+    qn_model_end_marks(s->model, !status);
     if (status) {
         if (plan->failed)
             *failed = (uint32_t)(plan->failed - s->model->plan_devices);

@@ -4,7 +4,7 @@ import subprocess
 import cli
 from cli import fails, quern
 
-VERBS = ["run", "chat", "inspect", "tokenize", "logits", "perplexity", "bench", "profile", "device list", "cache", "version", "help"]
+VERBS = ["run", "chat", "inspect", "tokenize", "logits", "perplexity", "bench", "profile", "device list", "device show", "device forget", "cache", "version", "help"]
 
 
 def test_no_verb():

@@ -107,35 +107,95 @@ struct quern_callbacks tool_callbacks(bool verbose)
         .user = (void *)&levels[verbose], .log = on_log, .progress = on_progress, .cancel = on_cancel};
 }
 
+/* ---- devices ---- */
+
+void device_setup(struct device_setup *setup, bool verbose)
+{
+    static const char *const from_environment[DEVICE_SETTINGS][2] = {{"QUERN_CPU_ISA", "isa"},
+                                                                     {"QUERN_VK_VALIDATE", "vk-validate"},
+                                                                     {"QUERN_VK_DISABLE", "vk-disable"},
+                                                                     {"QUERN_VK_SHADERS", "vk-shaders"}};
+    setup->callbacks = tool_callbacks(verbose);
+    setup->n_settings = 0;
+    for (size_t i = 0; i < ARG_N(from_environment); i++) {
+        const char *value = getenv(from_environment[i][0]);
+        if (value && value[0])
+            setup->settings[setup->n_settings++] =
+                (struct quern_setting){.name = from_environment[i][1], .value = value};
+    }
+    cache_dir(setup->cache);
+    if (!term_program_path(setup->helper, sizeof setup->helper))
+        setup->helper[0] = '\0';
+    const char *seconds = getenv("QUERN_HELPER_SECONDS");
+    long n = seconds ? strtol(seconds, NULL, 10) : 0;
+    setup->helper_ms = n > 0 && n <= HELPER_SECONDS ? (uint32_t)n * 1000 : 0;
+}
+
+struct quern_device_params device_params(const struct device_setup *setup, bool fresh)
+{
+    return *quern_device_params(.callbacks = &setup->callbacks, .settings = setup->settings,
+                                .n_settings = setup->n_settings, .cache_dir = setup->cache,
+                                .helper = setup->helper, .helper_ms = setup->helper_ms, .fresh = fresh);
+}
+
+/* Whether a list of ids names a device whose driver loads code of others. Without a cache, auto is the
+ * processor. */
+static bool needs_bring_up(const char *ids, bool has_cache)
+{
+    for (const char *id = ids; *id;) {
+        size_t n = strcspn(id, ",:");
+        bool plain = (n == 3 && memcmp(id, "cpu", 3) == 0) || (n == 4 && memcmp(id, "null", 4) == 0) ||
+                     (n == 4 && memcmp(id, "auto", 4) == 0 && !has_cache);
+        if (!plain)
+            return true;
+        id += strcspn(id, ",");
+        id += *id == ',';
+    }
+    return false;
+}
+
+/* Has the loaders of drivers leave out what the helper did not survive. It is the command that may change the
+ * environment, before there are threads; the library does not. */
+static int confine(const struct device_setup *setup)
+{
+    struct quern_device_params params = device_params(setup, false);
+    struct quern_device_list *list;
+    struct quern_error err = {0};
+    if (quern_device_list_create(&list, &params, &err) != QUERN_OK)
+        return fault(NULL, &err);
+    const char *assignment;
+    int code = EXIT_DONE;
+    for (size_t i = 0; (assignment = quern_device_list_environment(list, i)) != NULL; i++)
+        if (!term_set_environment(assignment))
+            code = fault_text(NULL, "the environment cannot be changed to %s", assignment);
+    quern_device_list_destroy(&list);
+    return code;
+}
+
 /* ---- models ---- */
 
 int open_model(struct loaded *loaded, const struct model_options *options, uint32_t n_ctx)
 {
-    struct quern_callbacks callbacks = tool_callbacks(options->verbose);
-    static const char *const from_environment[][2] = {{"QUERN_CPU_ISA", "isa"},
-                                                      {"QUERN_VK_VALIDATE", "vk-validate"},
-                                                      {"QUERN_VK_DISABLE", "vk-disable"},
-                                                      {"QUERN_VK_SHADERS", "vk-shaders"}};
-    struct quern_setting settings[ARG_N(from_environment)];
-    uint32_t n_settings = 0;
-    for (size_t i = 0; i < ARG_N(from_environment); i++) {
-        const char *value = getenv(from_environment[i][0]);
-        if (value && value[0])
-            settings[n_settings++] = (struct quern_setting){.name = from_environment[i][1], .value = value};
-    }
-    char cache[PATH_ROOM];
-    cache_dir(cache);
+    struct device_setup setup;
+    const char *device = device_wanted(options->device);
+    device_setup(&setup, options->verbose);
     if (options->cache)
-        snprintf(cache, sizeof cache, "%s", options->cache);
+        snprintf(setup.cache, sizeof setup.cache, "%s", options->cache);
     *loaded = (struct loaded){0};
+    if (needs_bring_up(device, setup.cache[0] != '\0')) {
+        int code = confine(&setup);
+        if (code != EXIT_DONE)
+            return code;
+    }
     struct quern_error err = {0};
     uint64_t begin = term_now_ns();
     enum quern_status status = quern_model_open(
         &loaded->model, quern_source_path(options->model),
-        quern_model_params(.callbacks = &callbacks, .device = device_wanted(options->device), .n_ctx = n_ctx,
+        quern_model_params(.callbacks = &setup.callbacks, .device = device, .n_ctx = n_ctx,
                            .n_threads = threads_wanted(options->threads), .exact = options->exact,
-                           .no_mmap = options->no_mmap, .pre = options->pre, .settings = settings,
-                           .n_settings = n_settings, .cache_dir = cache),
+                           .no_mmap = options->no_mmap, .pre = options->pre, .settings = setup.settings,
+                           .n_settings = setup.n_settings, .cache_dir = setup.cache, .helper = setup.helper,
+                           .helper_ms = setup.helper_ms),
         &err);
     term_status_end();
     if (status != QUERN_OK)

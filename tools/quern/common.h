@@ -47,6 +47,19 @@ enum quern_format kv_format(int64_t choice);
 enum { PATH_ROOM = 4096 };
 void cache_dir(char path[PATH_ROOM]);
 
+/* What the library is told about devices, from the environment. Too large for deep stacks. */
+enum { DEVICE_SETTINGS = 4, HELPER_SECONDS = 600 };
+struct device_setup {
+    struct quern_callbacks callbacks;
+    struct quern_setting settings[DEVICE_SETTINGS];
+    uint32_t n_settings;
+    char cache[PATH_ROOM], helper[PATH_ROOM];
+    uint32_t helper_ms;
+};
+void device_setup(struct device_setup *setup, bool verbose);
+/* As parameters, valid as long as the setup. */
+struct quern_device_params device_params(const struct device_setup *setup, bool fresh);
+
 /* Opens the model; n_ctx 0: as trained. On failure the line is written and the exit code returned. */
 int open_model(struct loaded *loaded, const struct model_options *options, uint32_t n_ctx);
 /* Makes the session; `params` may name trace and overflow, the rest is filled in from the options. */

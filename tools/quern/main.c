@@ -6,8 +6,9 @@
 #include <string.h>
 
 const struct verb *const verbs[N_VERBS] = {
-    &verb_run,   &verb_chat,    &verb_inspect,     &verb_tokenize, &verb_logits,  &verb_perplexity,
-    &verb_bench, &verb_profile, &verb_device_list, &verb_cache,    &verb_version, &verb_help_,
+    &verb_run,           &verb_chat,  &verb_inspect, &verb_tokenize,    &verb_logits,
+    &verb_perplexity,    &verb_bench, &verb_profile, &verb_device_list, &verb_device_show,
+    &verb_device_forget, &verb_cache, &verb_version, &verb_help_,
 };
 
 void overview(FILE *out)
@@ -15,7 +16,7 @@ void overview(FILE *out)
     fputs("Usage: quern VERB [options]\n\nRuns GGUF language models on the devices of this machine.\n\n",
           out);
     for (size_t i = 0; i < N_VERBS; i++)
-        fprintf(out, "  %-14s%s\n", verbs[i]->name, verbs[i]->summary);
+        fprintf(out, "  %-15s%s\n", verbs[i]->name, verbs[i]->summary);
     fputs("\nquern help VERB explains one of them. Exit codes: 0 done, 1 fault, 2 wrong usage, 130 "
           "interrupted.\n",
           out);
@@ -70,6 +71,8 @@ int main(int argc, char **argv)
         overview(stderr);
         return EXIT_USAGE;
     }
+    if (strcmp(argv[1], "device-helper") == 0)
+        return finish_output(device_helper(argc - 2, argv + 2));
     char help[] = "help", version[] = "version";
     if (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0)
         argv[1] = help;

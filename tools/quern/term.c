@@ -175,6 +175,27 @@ bool term_program_path(char *path, size_t size)
     return false;
 }
 
+bool term_set_environment(const char *assignment)
+{
+    char name[128];
+    const char *equals = strchr(assignment, '=');
+    if (!equals || (size_t)(equals - assignment) >= sizeof name)
+        return false;
+    snprintf(name, sizeof name, "%.*s", (int)(equals - assignment), assignment);
+#ifdef _WIN32
+    return _putenv_s(name, equals + 1) == 0;
+#else
+    return setenv(name, equals + 1, 1) == 0;
+#endif
+}
+
+void term_alarm(unsigned seconds)
+{
+#ifndef _WIN32
+    alarm(seconds);
+#endif
+}
+
 unsigned term_processors(void)
 {
 #ifdef _WIN32

@@ -39,6 +39,10 @@ int64_t term_local_seconds(void);
 uint32_t term_random(void);
 /* Path of this program without links; false where it cannot be found out. */
 bool term_program_path(char *path, size_t size);
+/* Sets "NAME=VALUE" in the process's environment. */
+bool term_set_environment(const char *assignment);
+/* Ends the process after so many seconds, whatever it is doing (0: never; not on Windows). */
+void term_alarm(unsigned seconds);
 /* Processors that the process may use. */
 unsigned term_processors(void);
 /* Name of the processor, "" where it is not known. */

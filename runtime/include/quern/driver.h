@@ -361,6 +361,10 @@ struct quern_device_info {
     char driver[128];   /* driver and its version */
     char features[256]; /* words separated by spaces, for people: "avx2 avx512-vnni" */
     uint64_t memory;    /* bytes that it could use, 0: unknown */
+    /* Tells the device, with this build of its driver, from all others; two of one kind may share it. "": not
+     * known. */
+    char identity[128];
+    char facts[4096]; /* what else is known, for people: lines "name: value" */
 };
 
 enum quern_heap_flags {
@@ -389,6 +393,26 @@ struct quern_caps {
     uint32_t layouts;        /* bit per enum quern_layout */
     uint32_t offset_align;   /* of a value within a buffer, bytes; a power of two */
     uint64_t max_buffer_bytes;
+};
+
+/* ---------------------------------------------------------------- bring-up */
+
+enum { QUERN_MAX_PARTS = 32 };
+
+/* Code of others that a driver loads: a file, and what changes when it does (size and date). */
+struct quern_driver_part {
+    char path[512];
+    char version[256];
+};
+
+/* What can be known of a driver before anything of it is loaded. What was found out about it holds as long as
+ * all of this stays the same. */
+struct quern_driver_identity {
+    uint32_t struct_size;
+    uint32_t n_parts;  /* 0: nothing to drive is installed */
+    char build[64];    /* of the driver itself, with its kernels */
+    char machine[512]; /* what else decides which devices there are */
+    struct quern_driver_part part[QUERN_MAX_PARTS];
 };
 
 /* ---------------------------------------------------------------- work */
@@ -501,6 +525,16 @@ struct quern_driver {
     /* What the device has spent on getting ready, at most cap parts; returns how many there are. NULL, or a
      * table that ends before: it does not tell. */
     uint32_t (*phases)(struct quern_device *device, struct quern_phase *phases, uint32_t cap);
+
+    /* Both or none (NULL: the driver loads no code of others, and is used without a trial). Such a driver
+     * refuses with QUERN_ERR_LOST to open a device whose identity is not that of the setting "identity",
+     * where there is one. */
+    int32_t (*identify)(const struct quern_host *host, struct quern_driver_identity *identity,
+                        struct quern_error *err);
+    /* Environment in which a process loads no part besides those in `parts` (bit per part): assignments
+     * "NAME=VALUE", each with its NUL, and an empty one at the end. */
+    int32_t (*confine)(const struct quern_host *host, const struct quern_driver_identity *identity,
+                       uint32_t parts, char *environment, size_t size, struct quern_error *err);
 };
 
 /* The one symbol that a driver exports. Returns NULL where it cannot serve the ABI version asked for. */

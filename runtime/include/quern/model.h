@@ -116,7 +116,10 @@ struct quern_model;
 
 struct quern_model_params {
     const struct quern_callbacks *callbacks; /* NULL: none; copied */
-    const char *device; /* "auto", an id from the device list, or several with commas, most wanted first */
+    /* "auto", an id from the device list, "vulkan:part of a device's name", or several with commas, most
+     * wanted first. auto: the GPU that the helper measured to be faster than the processor, never one that
+     * software plays; else, and without helper or cache_dir, the processor. */
+    const char *device;
     uint32_t n_ctx;     /* longest context that sessions may ask for; 0: what the model was trained for */
     uint32_t n_threads; /* of the CPU; 0: one for each processor */
     bool exact;         /* float32 arithmetic on exactly decoded weights: slow, for comparison */
@@ -128,6 +131,8 @@ struct quern_model_params {
     uint32_t n_drivers;
     const char *cache_dir; /* what drivers work out is kept there (see quern/cache.h); NULL, "": nowhere */
     uint64_t cache_limit;  /* bytes; 0: 1 GiB */
+    const char *helper;    /* tries drivers that load code of others: see struct quern_device_params */
+    uint32_t helper_ms;
 };
 /* quern_model_params(.device = "cpu", .n_threads = 4) */
 #define quern_model_params(...) (&(struct quern_model_params){.device = "auto", __VA_ARGS__})

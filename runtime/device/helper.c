@@ -1,0 +1,147 @@
+/* What the helper program does: the first to touch a driver, in a process that may be lost. Its arguments are
+ *     list DRIVER                      the devices, as a listing
+ *     try DRIVER INDEX [CACHE [NAME=VALUE]...]   whether a device computes what it should, as a verdict
+ *     rate DRIVER INDEX [CACHE [NAME=VALUE]...]  how fast it is, and the processor beside it, as a rating
+ * (CACHE: a directory, "" for none) and its answer is a record (records.h). */
+#include "device/records.h"
+#include "device/registry.h"
+#include "device/trial.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_SETTINGS = 32 };
+
+struct task {
+    struct quern_callbacks cb;
+    struct quern_cache *cache; /* for what the drivers compile; NULL: none */
+    struct quern_host host;
+    const struct quern_driver *driver;
+    uint32_t index;
+    uint32_t n_settings;
+    struct quern_setting settings[MAX_SETTINGS];
+    char *names[MAX_SETTINGS]; /* copies, owned */
+};
+
+static enum quern_status list(const struct task *task, struct qn_text *answer, struct quern_error *err)
+{
+    struct qn_listing listing = {0};
+    struct quern_error detail = {0};
+    listing.infos = qn_zalloc(&task->cb, QN_MAX_LISTED, sizeof *listing.infos);
+    if (!listing.infos)
+        return qn_fail_memory(err, "a list of devices");
+    for (uint32_t i = 0; i < QN_MAX_LISTED; i++)
+        listing.infos[i].struct_size = sizeof listing.infos[i];
+    int32_t status = task->driver->probe(&task->host, listing.infos, QN_MAX_LISTED, &listing.n, &detail);
+    if (status)
+        listing.n = 0;
+    if (listing.n > QN_MAX_LISTED)
+        listing.n = QN_MAX_LISTED;
+    listing.status = (uint32_t)status;
+    snprintf(listing.reason, sizeof listing.reason, "%.380s", status ? detail.text : "");
+    qn_listing_write(answer, &listing);
+    qn_listing_finish(&task->cb, &listing);
+    return QUERN_OK;
+}
+
+/* Opens the device and the processor, and does the work of the trial or of the measurement. */
+static enum quern_status with_devices(const struct task *task, struct qn_rating *rating,
+                                      struct quern_error *err)
+{
+    struct qn_device device = {.host = task->host}, cpu = {.host = task->host};
+    const struct quern_driver *cpu_driver = qn_driver_builtin(&task->cb, "cpu");
+    struct qn_rates rates, cpu_rates;
+    if (!cpu_driver)
+        return qn_fail(err, QUERN_ERR_UNSUPPORTED, "there is no driver of the processor to compare with");
+    enum quern_status status =
+        qn_device_open_plain(&cpu, cpu_driver, 0, task->settings, task->n_settings, err);
+    if (!status)
+        status =
+            qn_device_open_plain(&device, task->driver, task->index, task->settings, task->n_settings, err);
+    if (!status && !rating)
+        status = qn_trial_check(&task->cb, &device, &cpu, err);
+    if (!status && rating)
+        status = qn_trial_measure(&task->cb, &device, &rates, err);
+    if (!status && rating)
+        status = qn_trial_measure(&task->cb, &cpu, &cpu_rates, err);
+    if (!status && rating)
+        *rating = (struct qn_rating){{rates.decode, rates.prefill, cpu_rates.decode, cpu_rates.prefill}};
+    qn_device_close(&device);
+    qn_device_close(&cpu);
+    return status;
+}
+
+static enum quern_status parse(struct task *task, int argc, const char *const *argv, struct quern_error *err)
+{
+    if (argc < 2)
+        return qn_fail(err, QUERN_ERR_PARAM, "expected a task and a driver");
+    task->driver = qn_driver_builtin(&task->cb, argv[1]);
+    if (!task->driver)
+        return qn_fail(err, QUERN_ERR_PARAM, "there is no driver %.64s", argv[1]);
+    char *end = NULL;
+    if (argc > 2)
+        task->index = (uint32_t)strtoul(argv[2], &end, 10);
+    if (argc > 2 && (end == argv[2] || *end))
+        return qn_fail(err, QUERN_ERR_PARAM, "\"%.64s\" is no index of a device", argv[2]);
+    if (argc > 3 && argv[3][0]) {
+        enum quern_status status = quern_cache_open(&task->cache, argv[3], 0, &task->cb, err);
+        if (status)
+            return status;
+        task->host = qn_device_host(&task->cb, task->cache);
+    }
+    for (int i = 4; i < argc; i++) {
+        const char *equals = strchr(argv[i], '=');
+        if (!equals || task->n_settings == MAX_SETTINGS)
+            return qn_fail(err, QUERN_ERR_PARAM, "\"%.64s\" is no setting, or one too many", argv[i]);
+        char *name = qn_strndup(&task->cb, argv[i], (size_t)(equals - argv[i]));
+        if (!name)
+            return qn_fail_memory(err, "a setting");
+        task->names[task->n_settings] = name;
+        task->settings[task->n_settings++] = (struct quern_setting){name, equals + 1};
+    }
+    return QUERN_OK;
+}
+
+static enum quern_status answer_task(const struct task *task, const char *what, struct qn_text *answer,
+                                     struct quern_error *err)
+{
+    if (strcmp(what, "list") == 0)
+        return list(task, answer, err);
+    struct quern_error why = {0};
+    if (strcmp(what, "try") == 0) {
+        enum quern_status status = with_devices(task, NULL, &why);
+        struct qn_verdict verdict = {.good = !status, .status = status};
+        snprintf(verdict.reason, sizeof verdict.reason, "%.380s", status ? why.text : "");
+        qn_verdict_write(answer, &verdict);
+        return QUERN_OK;
+    }
+    struct qn_rating rating;
+    if (strcmp(what, "rate") != 0)
+        return qn_fail(err, QUERN_ERR_PARAM, "\"%.64s\" is no task of the helper", what);
+    enum quern_status status = with_devices(task, &rating, err);
+    if (!status)
+        qn_rating_write(answer, &rating);
+    return status;
+}
+
+enum quern_status quern_device_helper(int argc, const char *const *argv,
+                                      void (*write)(void *user, const char *text, size_t length), void *user,
+                                      struct quern_error *err)
+{
+    struct task task = {.cb = qn_callbacks_resolve(NULL)};
+    struct qn_text answer = {.cb = &task.cb};
+    task.host = qn_device_host(&task.cb, NULL);
+    enum quern_status status = parse(&task, argc, argv, err);
+    if (!status)
+        status = answer_task(&task, argv[0], &answer, err);
+    if (!status && answer.failed)
+        status = qn_fail_memory(err, "an answer");
+    if (!status)
+        write(user, answer.data, answer.n);
+    qn_text_finish(&answer);
+    for (uint32_t i = 0; i < task.n_settings; i++)
+        qn_free(&task.cb, task.names[i]);
+    quern_cache_close(&task.cache);
+    return status;
+}

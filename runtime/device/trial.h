@@ -1,0 +1,22 @@
+/* Whether a device computes what it should, and how fast: a small model of random weights, run through a plan
+ * as any model is. For devices that are open; knows nothing of processes, files or verdicts. */
+#ifndef QN_DEVICE_TRIAL_H
+#define QN_DEVICE_TRIAL_H
+
+#include "device/registry.h"
+
+/* Runs the model on `device`, several tokens at once and then one, and compares with `reference`, which runs
+ * the same exactly. QUERN_ERR_NUMERIC where results differ by more than rounding. */
+enum quern_status qn_trial_check(const struct quern_callbacks *cb, const struct qn_device *device,
+                                 const struct qn_device *reference, struct quern_error *err);
+
+/* Rates of products of Q4_0 weights, in millions of weights times tokens per second. */
+struct qn_rates {
+    double decode;  /* token by token: what memory allows */
+    double prefill; /* QN_TRIAL_BATCH at once: what arithmetic allows */
+};
+enum { QN_TRIAL_BATCH = 32 };
+enum quern_status qn_trial_measure(const struct quern_callbacks *cb, const struct qn_device *device,
+                                   struct qn_rates *rates, struct quern_error *err);
+
+#endif

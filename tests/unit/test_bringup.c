@@ -1,0 +1,270 @@
+/* What is found out about drivers before they are used: records, trials, verdicts, marks. The driver that is
+ * brought up here is the processor's in other clothes. */
+#include "device/bringup.h"
+#include "device/trial.h"
+#include "drivers/cpu/cpu.h"
+#include "drivers/null/null.h"
+#include "test.h"
+
+#include <unistd.h>
+
+static struct quern_callbacks cb;
+
+/* ---- records ---- */
+
+static struct qn_text written(void)
+{
+    return (struct qn_text){.cb = &cb};
+}
+
+/* No beginning of a record is a record, and neither is one with more behind it. */
+static void assert_whole(struct qn_text *text, bool (*reads)(const char *data, size_t n))
+{
+    assert_false(text->failed);
+    for (size_t n = 0; n < text->n; n++)
+        assert_false(reads(text->data, n));
+    assert_true(reads(text->data, text->n));
+    qn_text_put(text, "\n");
+    assert_false(reads(text->data, text->n));
+    qn_text_finish(text);
+}
+
+static bool reads_listing(const char *data, size_t n)
+{
+    struct qn_listing listing;
+    struct quern_error err = {0};
+    bool good = !qn_listing_read(&cb, data, n, "it", &listing, &err);
+    assert_true(good || strstr(err.text, "it") == err.text);
+    qn_listing_finish(&cb, &listing);
+    return good;
+}
+
+static bool reads_bad(const char *data, size_t n)
+{
+    static struct qn_bad_parts bad;
+    return !qn_bad_parts_read(data, n, "it", &bad, NULL);
+}
+
+static bool reads_verdict(const char *data, size_t n)
+{
+    struct qn_verdict verdict;
+    return !qn_verdict_read(data, n, "it", &verdict, NULL);
+}
+
+static bool reads_rating(const char *data, size_t n)
+{
+    struct qn_rating rating;
+    return !qn_rating_read(data, n, "it", &rating, NULL);
+}
+
+static void test_records(void **state)
+{
+    (void)state;
+    static struct quern_device_info infos[2];
+    infos[0] = (struct quern_device_info){
+        .type = 3, .memory = UINT64_C(1) << 40, .name = "a\nb c", .features = "x y"};
+    infos[1] = (struct quern_device_info){.identity = "00ff", .facts = "heap 0: 1 MiB\nlimit: 7: 8\n"};
+    struct qn_listing listing = {.n = 2, .infos = infos, .reason = "none"}, back;
+    struct qn_text text = written();
+    qn_listing_write(&text, &listing);
+    assert_int_equal(qn_listing_read(&cb, text.data, text.n, "it", &back, NULL), QUERN_OK);
+    assert_int_equal(back.n, 2);
+    assert_string_equal(back.reason, "none");
+    assert_string_equal(back.infos[0].name, "a b c");
+    assert_true(back.infos[0].type == 3 && back.infos[0].memory == UINT64_C(1) << 40);
+    assert_string_equal(back.infos[1].facts, infos[1].facts);
+    assert_string_equal(back.infos[1].identity, "00ff");
+    qn_listing_finish(&cb, &back);
+    assert_whole(&text, reads_listing);
+
+    static struct qn_bad_parts bad = {.n = 1, .part = {{.path = "/a b.json", .reason = "crashed"}}};
+    qn_bad_parts_write(&text, &bad);
+    assert_whole(&text, reads_bad);
+    qn_verdict_write(&text, &(struct qn_verdict){.status = 5, .strikes = 1, .reason = "it is slow"});
+    assert_whole(&text, reads_verdict);
+    struct qn_rating rating = {{0, 1.5, 1e9, 0.001}}, rating_back;
+    qn_rating_write(&text, &rating);
+    assert_int_equal(qn_rating_read(text.data, text.n, "it", &rating_back, NULL), QUERN_OK);
+    assert_memory_equal(&rating, &rating_back, sizeof rating);
+    assert_whole(&text, reads_rating);
+}
+
+static void test_foreign_records(void **state)
+{
+    (void)state;
+    static const char *const foreign[] = {
+        "",
+        "end\n",
+        "quern-verdict 0.0.0\ngood 1\nstatus 0\nstrikes 0\nreason \nend\n",
+        "quern-verdict " QN_VERSION "\ngood 2\nstatus 0\nstrikes 0\nreason \nend\n",
+        "quern-verdict " QN_VERSION "\ngood 1\nstatus -1\nstrikes 0\nreason \nend\n",
+        "quern-verdict " QN_VERSION "\ngood 1\nstatus 0\nstrikes 99999999999\nreason \nend\n",
+        "quern-devices " QN_VERSION "\nstatus 0\nreason \nend\n"};
+    for (size_t i = 0; i < QN_LEN(foreign); i++)
+        assert_false(reads_verdict(foreign[i], strlen(foreign[i])));
+    struct qn_text text = written(); /* more devices than fit */
+    qn_text_put(&text, "quern-devices " QN_VERSION "\nstatus 0\nreason \n");
+    for (int i = 0; i <= QN_MAX_LISTED; i++)
+        qn_text_put(&text, "type 1\ndevice\n");
+    qn_text_put(&text, "end\n");
+    assert_false(reads_listing(text.data, text.n));
+    qn_text_finish(&text);
+    qn_text_put(&text, "quern-devices " QN_VERSION "\nstatus 0\nreason \nname %0999d\ndevice\nend\n", 1);
+    assert_false(reads_listing(text.data, text.n));
+    qn_text_finish(&text);
+}
+
+/* ---- trials ---- */
+
+static struct qn_device open_device(const struct quern_driver *driver, struct quern_host *host)
+{
+    *host = qn_device_host(&cb, NULL);
+    struct qn_device device = {.host = *host};
+    struct quern_error err;
+    assert_int_equal(qn_device_open_plain(&device, driver, 0, NULL, 0, &err), QUERN_OK);
+    return device;
+}
+
+static void test_trial(void **state)
+{
+    (void)state;
+    struct quern_host hosts[2];
+    struct qn_device cpu = open_device(quern_cpu_driver_get(QUERN_DRIVER_ABI), &hosts[0]);
+    struct qn_device null = open_device(quern_null_driver_get(QUERN_DRIVER_ABI), &hosts[1]);
+    struct quern_error err = {0};
+    struct qn_rates rates = {0, 0};
+    assert_int_equal(qn_trial_check(&cb, &cpu, &cpu, &err), QUERN_OK);
+    assert_int_equal(qn_trial_check(&cb, &null, &cpu, &err), QUERN_ERR_NUMERIC);
+    assert_non_null(strstr(err.text, "wrong results"));
+    assert_int_equal(qn_trial_measure(&cb, &null, &rates, &err), QUERN_OK);
+    assert_true(rates.decode > 0 && rates.prefill > 0);
+    qn_device_close(&cpu);
+    qn_device_close(&null);
+}
+
+static void test_faster(void **state)
+{
+    (void)state;
+    const struct {
+        struct qn_rating rating;
+        bool faster;
+    } cases[] = {
+        {{{20, 200, 10, 100}}, true},  {{{5, 50, 10, 100}}, false}, {{{9, 1000, 10, 100}}, true},
+        {{{2, 1000, 10, 100}}, false}, {{{0, 0, 0, 0}}, false},     {{{10, 100, 10, 100}}, false},
+    };
+    for (size_t i = 0; i < QN_LEN(cases); i++)
+        assert_int_equal(qn_rating_is_faster(&cases[i].rating), cases[i].faster);
+}
+
+/* ---- a driver that needs bring-up ---- */
+
+static char build[64] = "one";
+
+static int32_t identify(const struct quern_host *host, struct quern_driver_identity *identity,
+                        struct quern_error *err)
+{
+    identity->n_parts = 1;
+    snprintf(identity->build, sizeof identity->build, "%s", build);
+    snprintf(identity->part[0].path, sizeof identity->part[0].path, "/a/driver");
+    return QUERN_OK;
+}
+
+static int32_t confine(const struct quern_host *host, const struct quern_driver_identity *identity,
+                       uint32_t parts, char *environment, size_t size, struct quern_error *err)
+{
+    memcpy(environment, "A=1\0", 5);
+    return QUERN_OK;
+}
+
+static char folder[64];
+
+/* Leaves the marks of n processes that are dead; subject: the device's (else that of its list). */
+static void leave_marks(struct quern_cache *cache, const struct qn_drivers *drivers,
+                        const struct quern_driver *driver, int n)
+{
+    struct qn_bringup bringup;
+    char command[512];
+    assert_int_equal(qn_bringup_init(&bringup, &cb, drivers, driver, false, NULL), QUERN_OK);
+    struct qn_mark *mark = qn_mark_create(&bringup, 0);
+    assert_non_null(mark);
+    qn_mark_begin(mark, "trying");
+    for (int i = 0; i < n; i++) {
+        snprintf(command, sizeof command, "for f in %s/marks/*[0-9]; do cp $f $f-dead%d; done", folder, i);
+        assert_int_equal(system(command), 0);
+    }
+    qn_mark_end(mark, false);
+    qn_mark_destroy(&mark);
+    qn_bringup_finish(&bringup);
+}
+
+static struct qn_verdict verdict_of(const struct qn_drivers *drivers, const struct quern_driver *driver,
+                                    bool passes)
+{
+    struct qn_bringup bringup;
+    struct qn_verdict verdict;
+    struct quern_error err;
+    bool known;
+    assert_int_equal(qn_bringup_init(&bringup, &cb, drivers, driver, false, &err), QUERN_OK);
+    assert_int_equal(qn_bringup_verdict(&bringup, 0, true, &verdict, &known, &err), QUERN_OK);
+    struct qn_mark *mark = qn_mark_create(&bringup, 0);
+    qn_mark_begin(mark, "running");
+    qn_mark_begin(mark, "running, within");
+    qn_mark_end(mark, passes);
+    qn_mark_destroy(&mark);
+    qn_bringup_finish(&bringup);
+    return verdict;
+}
+
+static void test_strikes(void **state)
+{
+    (void)state;
+    struct quern_driver driver = *quern_cpu_driver_get(QUERN_DRIVER_ABI);
+    const struct quern_driver *const extra[] = {&driver};
+    struct quern_cache *cache;
+    driver.name = "dressed";
+    driver.identify = identify;
+    driver.confine = confine;
+    snprintf(folder, sizeof folder, "/tmp/quern-bringup-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(quern_cache_open(&cache, folder, 0, &cb, NULL), QUERN_OK);
+    struct qn_drivers drivers = {.extra = extra, .n_extra = 1, .cache = cache};
+
+    assert_true(verdict_of(&drivers, &driver, true).good);
+    leave_marks(cache, &drivers, &driver, 1);
+    assert_int_equal(verdict_of(&drivers, &driver, false).strikes, 1); /* it did not pass: the strike stays */
+    assert_int_equal(verdict_of(&drivers, &driver, true).strikes, 1);
+    assert_int_equal(verdict_of(&drivers, &driver, true).strikes, 0);
+    leave_marks(cache, &drivers, &driver, 1);
+    assert_true(verdict_of(&drivers, &driver, false).good);
+    leave_marks(cache, &drivers, &driver, 1);
+    struct qn_verdict verdict = verdict_of(&drivers, &driver, false);
+    assert_false(verdict.good);
+    assert_non_null(strstr(verdict.reason, "2 processes in a row died"));
+    assert_false(verdict_of(&drivers, &driver, false).good); /* from now on */
+    snprintf(build, sizeof build, "two");                    /* other kernels are another matter */
+    assert_true(verdict_of(&drivers, &driver, false).good);
+    snprintf(build, sizeof build, "one");
+    assert_false(verdict_of(&drivers, &driver, false).good);
+
+    struct qn_device device;
+    struct quern_error err = {0};
+    assert_int_equal(qn_device_open(&cb, &drivers, "dressed", 7, &device, &err), QUERN_ERR_DEVICE);
+    assert_non_null(strstr(err.text, "in a row died"));
+    assert_int_equal(quern_device_forget(quern_device_params(.cache_dir = folder), NULL), QUERN_OK);
+    assert_int_equal(qn_device_open(&cb, &drivers, "dressed", 7, &device, &err), QUERN_OK);
+    qn_device_close(&device);
+    quern_cache_close(&cache);
+    char command[128];
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
+int main(void)
+{
+    cb = qn_callbacks_resolve(NULL);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_records), cmocka_unit_test(test_foreign_records), cmocka_unit_test(test_trial),
+        cmocka_unit_test(test_faster),  cmocka_unit_test(test_strikes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
