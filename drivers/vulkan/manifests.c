@@ -213,13 +213,16 @@ static void describe_machine(const struct quern_callbacks *cb, char *text, size_
     for (size_t i = 0; i < QN_LEN(variables) && n < size; i++)
         if (variable(variables[i]))
             n += (size_t)snprintf(text + n, size - n, "%s=%s ", variables[i], variable(variables[i]));
-    for (size_t i = 0; i < QN_LEN(nodes); i++)
-        for (int k = 0; k < 16 && n < size; k++) {
+    for (size_t i = 0; i < QN_LEN(nodes); i++) {
+        bool there = true;
+        for (int k = 0; k < 16 && n < size && (there || i == 0); k++) { /* only those of dri may have gaps */
             char path[64];
             snprintf(path, sizeof path, nodes[i], i == 0 ? 128 + k : k);
-            if (qn_file_stat(cb, path, NULL, NULL))
+            there = qn_file_stat(cb, path, NULL, NULL);
+            if (there)
                 n += (size_t)snprintf(text + n, size - n, "%s ", path);
         }
+    }
 }
 
 int32_t qn_vk_identify(const struct quern_host *host, struct quern_driver_identity *identity,

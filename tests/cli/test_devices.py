@@ -173,6 +173,17 @@ def test_once_per_driver():
         assert asked(p.run()) == ["lists", "tries"]
 
 
+def test_another_device():
+    """A card that was exchanged while the drivers stayed: the kept list is an old one."""
+    def card(number):
+        return {"VK_INSTANCE_LAYERS": LAYER, "QUERN_LAYER_DEVICE": f"deviceID={number}"}
+    with place(lavapipe()) as p:
+        assert asked(p.run(**card(7))) == ["lists", "tries"]
+        assert asked(p.run(**card(8))) == ["lists", "tries"]
+        assert asked(p.run(**card(8))) == []
+        assert asked(p.run(**card(7))) == ["lists"]  # its verdict is still there
+
+
 def die(p, expected=-signal.SIGABRT):
     """A process that dies in the driver though the helper did not; leaves a mark."""
     assert p.run(code=None, **fault("vkQueueSubmit=crash")).code == expected
@@ -241,6 +252,7 @@ def test_show():
             assert facts[name], (name, facts)
         text = p.quern("device", "show", "vulkan").text
         assert all(name in text for name in facts) and shown["name"] in text
+        assert p.quern("device", "show", "vulkan:0").text == text
         has(p.quern("device", "show", "vulkan:9", code=1), "vulkan:9")
         assert p.quern("device", "show", code=2).out == b""
 

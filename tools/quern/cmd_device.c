@@ -185,6 +185,19 @@ const struct verb verb_device_list = {
 
 /* ---- show ---- */
 
+/* The device of that id, or of "driver:number" also where the driver has but one; NULL: there is none. */
+static const struct quern_device_desc *find_device(const struct quern_device_list *list, const char *wanted)
+{
+    for (size_t i = 0; i < quern_device_list_count(list); i++) {
+        const struct quern_device_desc *d = quern_device_list_at(list, i);
+        char first[80];
+        snprintf(first, sizeof first, "%s:0", d->id);
+        if (strcmp(d->id, wanted) == 0 || (strcmp(d->id, d->driver) == 0 && strcmp(first, wanted) == 0))
+            return d;
+    }
+    return NULL;
+}
+
 static int run_device_show(const void *options, const struct arg_list *rest)
 {
     const struct device_options *o = options;
@@ -194,10 +207,7 @@ static int run_device_show(const void *options, const struct arg_list *rest)
     int code = make_list(o->verbose, &list);
     if (code != EXIT_DONE)
         return code;
-    const struct quern_device_desc *found = NULL;
-    for (size_t i = 0; i < quern_device_list_count(list); i++)
-        if (strcmp(quern_device_list_at(list, i)->id, rest->items[0]) == 0)
-            found = quern_device_list_at(list, i);
+    const struct quern_device_desc *found = find_device(list, rest->items[0]);
     if (!found)
         code = fault_text(NULL, "there is no device \"%s\"; see quern device list", rest->items[0]);
     else if (o->json)
