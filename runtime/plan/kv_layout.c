@@ -77,6 +77,12 @@ static enum quern_status add_layer(struct qn_kv_layout *layout, const struct que
     return QUERN_OK;
 }
 
+static uint64_t pool_limit(const struct quern_caps *caps)
+{
+    return caps->max_pool_bytes > 0 && caps->max_pool_bytes < caps->max_buffer_bytes ? caps->max_pool_bytes
+                                                                                     : caps->max_buffer_bytes;
+}
+
 enum quern_status qn_kv_layout_make(const struct quern_callbacks *cb, const struct quern_graph *graph,
                                     const uint8_t *place, const struct qn_plan_device *devices,
                                     uint32_t n_devices, enum quern_format k_format,
@@ -112,8 +118,8 @@ enum quern_status qn_kv_layout_make(const struct quern_callbacks *cb, const stru
                 widest = layout->home[h].page_bytes;
         uint64_t limit = POOL_BYTES;
         for (uint32_t d = 0; d < n_devices; d++)
-            if (devices[d].handle && devices[d].caps.max_buffer_bytes < limit)
-                limit = devices[d].caps.max_buffer_bytes;
+            if (devices[d].handle && pool_limit(&devices[d].caps) < limit)
+                limit = pool_limit(&devices[d].caps);
         uint32_t pages = pages_of_sequence(layout->window[g], n_ctx);
         uint64_t fit = widest < limit ? limit / widest : 1;
         layout->pages_per_pool[g] = fit < pages ? (uint32_t)fit : pages;

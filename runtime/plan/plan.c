@@ -157,6 +157,24 @@ static uint64_t longest_step_ns(const struct qn_plan_params *params)
     return QN_HANG_NS + all.ops * 10 + all.bytes * 50;
 }
 
+/* What has to go through the host. */
+static enum quern_status plan_transfers(const struct quern_callbacks *cb, struct qn_plan *plan,
+                                        struct quern_error *err)
+{
+    uint64_t largest = 0;
+    for (uint32_t c = 0; c < plan->n_copies; c++) {
+        const struct quern_value *value = &plan->graph->values[plan->copies[c].value];
+        uint64_t bytes = qn_value_bytes(value, plan->max_tokens, plan->max_outputs);
+        largest = bytes > largest ? bytes : largest;
+    }
+    if (largest > 0 && !(plan->bridge = qn_alloc(cb, largest, 1)))
+        return qn_fail_memory(err, "a plan");
+    if (qn_host_heap(&plan->devices[plan->output_device].caps) != 0)
+        plan->output_bytes =
+            qn_value_bytes(&plan->graph->values[plan->output], plan->max_tokens, plan->max_outputs);
+    return QUERN_OK;
+}
+
 enum quern_status qn_plan_create(const struct quern_callbacks *cb, struct qn_plan **out,
                                  const struct qn_plan_params *params, struct quern_error *err)
 {
@@ -193,6 +211,8 @@ enum quern_status qn_plan_create(const struct quern_callbacks *cb, struct qn_pla
         status = lay_out(cb, plan, d, spans + (size_t)d * g->n_values, err);
     qn_free(cb, spans);
     qn_free(cb, made_on);
+    if (!status)
+        status = plan_transfers(cb, plan, err);
     if (status)
         qn_plan_destroy(cb, &plan);
     *out = plan;
@@ -274,6 +294,7 @@ void qn_plan_destroy(const struct quern_callbacks *cb, struct qn_plan **out)
     qn_free(cb, plan->segments);
     qn_free(cb, plan->copies);
     qn_free(cb, plan->nodes);
+    qn_free(cb, plan->bridge);
     qn_free(cb, plan);
     *out = NULL;
 }
@@ -300,15 +321,38 @@ static enum quern_status bring_values(struct qn_plan *plan, const struct qn_plan
     for (uint32_t c = segment->first_copy; c < segment->first_copy + segment->n_copies; c++) {
         uint32_t v = plan->copies[c].value;
         struct qn_plan_device *from = &plan->devices[plan->copies[c].from];
-        const char *src = from->driver->buffer_map(from->handle, from->arena);
-        char *dst = to->driver->buffer_map(to->handle, to->arena);
-        if (!src || !dst) {
-            plan->failed = src ? to : from;
-            return qn_fail(err, QUERN_ERR_DEVICE, "its memory cannot be reached by the host");
-        }
         uint64_t bytes = qn_value_bytes(&plan->graph->values[v], step->n_tokens, step->n_outputs);
-        memcpy(dst + plan->bindings[segment->device][v].offset,
-               src + plan->bindings[plan->copies[c].from][v].offset, bytes);
+        struct quern_error detail = {0};
+        plan->failed = from;
+        enum quern_status status = qn_transfer_read(
+            from, from->arena, plan->bindings[plan->copies[c].from][v].offset, plan->bridge, bytes, &detail);
+        if (!status) {
+            plan->failed = to;
+            status = qn_transfer_write(to, to->arena, plan->bindings[segment->device][v].offset, plan->bridge,
+                                       bytes, &detail);
+        }
+        if (status)
+            return qn_fail(err, status, "%s", detail.text);
+        plan->failed = NULL;
+    }
+    return QUERN_OK;
+}
+
+/* Has the output copied to where the host reads it. */
+static enum quern_status fetch_output(struct qn_plan *plan, const struct quern_step *step, uint64_t *point,
+                                      struct quern_error *err)
+{
+    struct qn_plan_device *device = &plan->devices[plan->output_device];
+    uint64_t bytes = qn_value_bytes(&plan->graph->values[plan->output], step->n_tokens, step->n_outputs);
+    if (plan->output_bytes == 0 || bytes == 0)
+        return QUERN_OK;
+    struct quern_error detail = {0};
+    int32_t status =
+        device->driver->copy(device->handle, device->output, 0, device->arena,
+                             plan->bindings[plan->output_device][plan->output].offset, bytes, point, &detail);
+    if (status) {
+        plan->failed = device;
+        return qn_fail(err, status, "%s", detail.text);
     }
     return QUERN_OK;
 }
@@ -342,14 +386,22 @@ enum quern_status qn_plan_run(struct qn_plan *plan, const struct quern_step *ste
             return qn_fail(err, status, "%s", detail.text);
         }
     }
-    return wait_for(plan, &plan->devices[plan->segments[plan->n_segments - 1].device], point, err);
+    struct qn_plan_device *last = &plan->devices[plan->segments[plan->n_segments - 1].device];
+    struct qn_plan_device *from = &plan->devices[plan->output_device];
+    uint64_t fetched = 0;
+    status = fetch_output(plan, step, &fetched, err);
+    if (!status && (last != from || fetched == 0))
+        status = wait_for(plan, last, point, err);
+    if (!status && fetched > 0)
+        status = wait_for(plan, from, fetched, err);
+    return status;
 }
 
 const float *qn_plan_output(const struct qn_plan *plan)
 {
     const struct qn_plan_device *device = &plan->devices[plan->output_device];
-    const char *arena = device->driver->buffer_map(device->handle, device->arena);
-    if (!arena)
-        return NULL;
-    return (const float *)(const void *)(arena + plan->bindings[plan->output_device][plan->output].offset);
+    bool fetched = plan->output_bytes > 0;
+    const char *from = device->driver->buffer_map(device->handle, fetched ? device->output : device->arena);
+    uint64_t offset = fetched ? 0 : plan->bindings[plan->output_device][plan->output].offset;
+    return from ? (const float *)(const void *)(from + offset) : NULL;
 }

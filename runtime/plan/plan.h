@@ -16,13 +16,24 @@ enum {
  * machine that compiles kernels, reads from a slow disk and does much else. */
 static const uint64_t QN_HANG_NS = 120ull * 1000 * 1000 * 1000;
 
+/* Buffers that the host sees, for bytes that come from it or go there. */
+struct qn_staging {
+    struct quern_buffer *buffer[2];
+    uint64_t bytes;    /* of each */
+    uint64_t point[2]; /* when the copy from it is done; 0: it is */
+    int next;
+};
+
 /* A device as the planner sees it. */
 struct qn_plan_device {
     const struct quern_driver *driver;
     struct quern_device *handle; /* NULL: dropped */
     struct quern_caps caps;
-    struct quern_buffer *arena; /* activations of every plan */
-    uint64_t arena_bytes;       /* its size */
+    struct quern_buffer *arena;  /* activations of every plan */
+    uint64_t arena_bytes;        /* its size */
+    struct quern_buffer *output; /* where the output comes to be read; NULL: it is read in the arena */
+    uint64_t output_bytes;       /* its size */
+    struct qn_staging staging;
     const struct quern_binding
         *weights; /* per tensor of the model; buffer NULL where the device has it not */
 };
@@ -48,6 +59,22 @@ struct qn_lifetime {
  * gap that fits. Returns the bytes needed in all; UINT64_MAX when memory for the planning itself is out. */
 uint64_t qn_memory_plan(const struct quern_callbacks *cb, struct qn_lifetime *pieces, size_t n,
                         uint64_t align);
+
+/* ---- transfer.c ---- */
+
+/* The heap through which the host sees data of the device; QUERN_NONE: none. 0: as they are. */
+uint32_t qn_host_heap(const struct quern_caps *caps);
+/* Brings bytes into a buffer of heap 0. They are there for work that is given to the device afterwards. */
+enum quern_status qn_transfer_write(struct qn_plan_device *device, struct quern_buffer *buffer,
+                                    uint64_t offset, const void *data, uint64_t bytes,
+                                    struct quern_error *err);
+/* Fetches bytes that work given to the device before has left there. */
+enum quern_status qn_transfer_read(struct qn_plan_device *device, struct quern_buffer *buffer,
+                                   uint64_t offset, void *data, uint64_t bytes, struct quern_error *err);
+/* Waits until all that was brought is there. */
+enum quern_status qn_transfer_wait(struct qn_plan_device *device, struct quern_error *err);
+/* Frees the staging buffers. */
+void qn_transfer_finish(struct qn_plan_device *device);
 
 /* ---- kv_layout.c ---- */
 
@@ -106,6 +133,8 @@ struct qn_plan {
     uint32_t output;                                /* the value that the host reads */
     uint32_t output_device;
     uint64_t hang_ns;              /* a step that takes longer hangs */
+    uint64_t output_bytes;         /* that must be fetched from it, at most; 0: it is read in place */
+    char *bridge;                  /* values between two devices */
     struct qn_plan_device *failed; /* device whose call failed last, or NULL */
 };
 

@@ -1,5 +1,6 @@
 /* Opening a model, its plans, and life without a device that failed. */
 #include "session/model.h"
+#include "session/weights.h"
 
 #include "device/bringup.h"
 
@@ -7,78 +8,6 @@
 
 #include <stdio.h>
 #include <string.h>
-
-/* ---- weights ---- */
-
-/* One part of the file on a device: imported where it can, else copied. On failure *part is NULL. */
-static enum quern_status load_part(const struct qn_device *device, const struct qn_view *view,
-                                   struct quern_buffer **part, struct quern_error *err)
-{
-    const struct quern_driver *driver = device->driver;
-    bool import = driver->buffer_import && (device->caps.heap[0].flags & QUERN_HEAP_IMPORT);
-    struct quern_error detail = {0};
-    int32_t status = import ? driver->buffer_import(device->handle, (void *)(uintptr_t)view->data, view->size,
-                                                    part, &detail)
-                            : driver->buffer_create(device->handle, 0, view->size, part, &detail);
-    if (status) {
-        *part = NULL;
-        return qn_fail(err, status, "device %s: %s", device->id, detail.text);
-    }
-    if (import)
-        return QUERN_OK;
-    void *memory = driver->buffer_map(device->handle, *part);
-    if (!memory) {
-        driver->buffer_destroy(device->handle, *part);
-        *part = NULL;
-        return qn_fail(err, QUERN_ERR_DEVICE, "device %s: its memory cannot be reached by the host",
-                       device->id);
-    }
-    memcpy(memory, view->data, view->size);
-    return QUERN_OK;
-}
-
-static void unload_weights(struct quern_model *model, uint32_t d)
-{
-    struct qn_device *device = &model->devices[d];
-    for (uint32_t p = 0; model->parts[d] && p < qn_gguf_n_parts(model->file.gguf); p++)
-        if (model->parts[d][p])
-            device->driver->buffer_destroy(device->handle, model->parts[d][p]);
-    qn_free(&model->cb, model->parts[d]);
-    qn_free(&model->cb, (void *)(uintptr_t)model->plan_devices[d].weights);
-    model->parts[d] = NULL;
-    model->plan_devices[d].weights = NULL;
-}
-
-/* Makes the bytes of all parts of the file reachable by a device, or leaves it without any. */
-static enum quern_status load_weights(struct quern_model *model, uint32_t d, struct quern_error *err)
-{
-    const struct quern_callbacks *cb = &model->cb;
-    const struct qn_gguf *gguf = model->file.gguf;
-    uint32_t n_parts = qn_gguf_n_parts(gguf);
-    size_t n_tensors = qn_gguf_n_tensors(gguf);
-    struct quern_binding *weights = qn_zalloc(cb, n_tensors ? n_tensors : 1, sizeof *weights);
-    model->plan_devices[d].weights = weights;
-    model->parts[d] = qn_zalloc(cb, n_parts, sizeof *model->parts[d]);
-    enum quern_status status =
-        weights && model->parts[d] ? QUERN_OK : qn_fail_memory(err, "the list of weights");
-    for (uint32_t p = 0; p < n_parts && !status; p++) {
-        status = load_part(&model->devices[d], qn_gguf_part(gguf, p), &model->parts[d][p], err);
-        if (!status)
-            qn_progress(cb, "load", p + 1, n_parts);
-    }
-    if (status) {
-        unload_weights(model, d);
-        return status;
-    }
-    for (size_t t = 0; t < n_tensors; t++) {
-        const struct qn_gguf_tensor *tensor = qn_gguf_tensor_at(gguf, t);
-        weights[t] = (struct quern_binding){.buffer = model->parts[d][tensor->part],
-                                            .offset = tensor->offset,
-                                            .bytes = tensor->bytes,
-                                            .layout = QUERN_LAYOUT_FILE};
-    }
-    return QUERN_OK;
-}
 
 /* ---- plans ---- */
 
@@ -151,32 +80,42 @@ enum quern_status qn_model_variant(struct quern_model *model, enum quern_format 
     return QUERN_OK;
 }
 
-/* Makes sure that a device has its weights and an arena of that size. A larger arena ends the plans that were
- * bound to the old one. */
-static enum quern_status equip_device(struct quern_model *model, uint32_t d, uint64_t arena_bytes,
-                                      struct quern_error *err)
+/* Makes sure that a buffer of a device has that size; what it held is lost. */
+static enum quern_status fit_buffer(struct quern_model *model, uint32_t d, uint32_t heap, uint64_t want,
+                                    struct quern_buffer **buffer, uint64_t *bytes, struct quern_error *err)
 {
     struct qn_plan_device *device = &model->plan_devices[d];
-    if (!device->weights) {
-        enum quern_status status = load_weights(model, d, err);
-        if (status)
-            return status;
-    }
-    if (arena_bytes <= device->arena_bytes)
+    if (want <= *bytes)
         return QUERN_OK;
-    drop_plans(model);
-    if (device->arena)
-        device->driver->buffer_destroy(device->handle, device->arena);
-    device->arena = NULL;
-    device->arena_bytes = 0;
+    if (*buffer)
+        device->driver->buffer_destroy(device->handle, *buffer);
+    *bytes = 0;
     struct quern_error detail = {0};
-    int32_t status = device->driver->buffer_create(device->handle, 0, arena_bytes, &device->arena, &detail);
+    int32_t status = device->driver->buffer_create(device->handle, heap, want, buffer, &detail);
     if (status) {
-        device->arena = NULL;
+        *buffer = NULL;
         return qn_fail(err, status, "device %s: %s", model->devices[d].id, detail.text);
     }
-    device->arena_bytes = arena_bytes;
+    *bytes = want;
     return QUERN_OK;
+}
+
+/* Makes sure that a device has its weights, an arena of that size, and room for output that the host must
+ * fetch. A larger arena ends the plans that were bound to the old one. */
+static enum quern_status equip_device(struct quern_model *model, uint32_t d, uint64_t arena_bytes,
+                                      uint64_t output_bytes, struct quern_error *err)
+{
+    struct qn_plan_device *device = &model->plan_devices[d];
+    enum quern_status status = device->weights ? QUERN_OK : qn_weights_load(model, d, err);
+    if (status)
+        return status;
+    if (arena_bytes > device->arena_bytes)
+        drop_plans(model);
+    status = fit_buffer(model, d, 0, arena_bytes, &device->arena, &device->arena_bytes, err);
+    if (!status)
+        status = fit_buffer(model, d, qn_host_heap(&device->caps), output_bytes, &device->output,
+                            &device->output_bytes, err);
+    return status;
 }
 
 static uint32_t bucket_index(uint32_t bucket)
@@ -198,21 +137,23 @@ enum quern_status qn_model_plan(struct quern_model *model, struct qn_variant *va
         *out = *slot;
         return QUERN_OK;
     }
+    uint32_t most = model->max_outputs < bucket ? model->max_outputs : bucket;
     struct qn_plan_params params = {.graph = &model->graph,
                                     .devices = model->plan_devices,
                                     .n_devices = model->n_devices,
                                     .place = model->place,
                                     .kv = &variant->kv,
                                     .max_tokens = bucket,
-                                    .max_outputs = n_outputs > 1 ? model->max_outputs : 1,
+                                    .max_outputs = n_outputs > 1 ? most : 1,
                                     .n_ctx = model->facts.n_ctx,
                                     .exact = model->exact};
     struct qn_plan *plan;
     enum quern_status status = qn_plan_create(&model->cb, &plan, &params, err);
     for (uint32_t s = 0; s < (status ? 0 : plan->n_segments) && !status; s++) {
         uint32_t d = plan->segments[s].device;
-        status = equip_device(model, d, plan->arena_bytes[d], err);
-        if (status)
+        status = equip_device(model, d, plan->arena_bytes[d],
+                              d == plan->output_device ? plan->output_bytes : 0, err);
+        if (status && status != QUERN_ERR_CANCELLED)
             *failed = d;
     }
     if (!status) {
@@ -344,7 +285,10 @@ static void close_devices(struct quern_model *model)
         struct qn_plan_device *plan = &model->plan_devices[d];
         if (plan->arena)
             device->driver->buffer_destroy(device->handle, plan->arena);
-        unload_weights(model, d);
+        if (plan->output)
+            device->driver->buffer_destroy(device->handle, plan->output);
+        qn_transfer_finish(plan);
+        qn_weights_unload(model, d);
         qn_device_close(device);
     }
 }
@@ -412,8 +356,9 @@ enum quern_status quern_model_open(struct quern_model **out, struct quern_source
     if (!status) { /* so that a model that opens has its weights where they are needed */
         struct quern_error detail = {0};
         do
-            status = equip_device(model, model->place[0], 0, &detail);
-        while (status && qn_model_drop_device(model, model->place[0], status, detail.text));
+            status = equip_device(model, model->place[0], 0, 0, &detail);
+        while (status && status != QUERN_ERR_CANCELLED &&
+               qn_model_drop_device(model, model->place[0], status, detail.text));
         if (status)
             qn_fail(err, status, "%s", detail.text);
     }
@@ -510,8 +455,7 @@ uint32_t quern_model_phases(const struct quern_model *model, uint32_t index, str
         return 0;
     const struct quern_driver *driver = model->devices[d].driver;
     qn_mutex_lock(lock);
-    if (driver->struct_size >= offsetof(struct quern_driver, phases) + sizeof driver->phases &&
-        driver->phases)
+    if (QUERN_DRIVER_HAS(driver, phases))
         n = driver->phases(model->devices[d].handle, phases, cap);
     qn_mutex_unlock(lock);
     return n;

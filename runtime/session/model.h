@@ -19,6 +19,13 @@ struct qn_variant {
     struct qn_plan *plans[QN_N_BUCKETS][2]; /* [bucket][0: one output row, 1: up to max_outputs] */
 };
 
+/* The weights on one device. */
+struct qn_weights {
+    struct quern_buffer **buffers;
+    uint32_t n_buffers;
+    struct quern_binding *tensors; /* per tensor of the file; buffer NULL: not needed */
+};
+
 struct quern_model {
     struct quern_callbacks cb;
     struct quern_file file;
@@ -33,9 +40,9 @@ struct quern_model {
     struct qn_device devices[QN_MAX_DEVICES];
     struct qn_plan_device plan_devices[QN_MAX_DEVICES]; /* handle NULL: dropped */
     uint32_t n_devices;
-    struct quern_buffer **parts[QN_MAX_DEVICES]; /* per part of the file: its bytes on the device */
-    uint8_t *place;                              /* node -> device */
-    uint32_t generation;                         /* counts changes of devices or placement */
+    struct qn_weights weights[QN_MAX_DEVICES];
+    uint8_t *place;      /* node -> device */
+    uint32_t generation; /* counts changes of devices or placement */
     struct qn_variant *variants;
     struct qn_variant *retired; /* of earlier generations: sessions may still hold their layouts */
 };

@@ -186,8 +186,8 @@ static void proxy_caps(struct quern_device *device, struct quern_caps *caps)
 {
     struct quern_error err;
     device->inner->caps(device->cpu, caps);
-    if (device->proxy->max_buffer_bytes > 0)
-        caps->max_buffer_bytes = device->proxy->max_buffer_bytes;
+    if (device->proxy->max_pool_bytes > 0)
+        caps->max_pool_bytes = device->proxy->max_pool_bytes;
     if (device->proxy->no_import)
         caps->heap[0].flags &= ~(uint32_t)QUERN_HEAP_IMPORT;
     if (enter(device->proxy, QN_PROXY_CAPS, &err))

@@ -28,8 +28,8 @@ struct qn_proxy {
     uint64_t delay_ns;                  /* from run() to the start of the computation */
     uint32_t fault_at[QN_PROXY_FAULTS]; /* this call fails, and all later ones; 0: none */
     enum quern_status fault_status;
-    uint64_t max_buffer_bytes; /* in place of the CPU's; 0: the CPU's */
-    bool no_import;            /* weights are copied */
+    uint64_t max_pool_bytes; /* of a KV pool; 0: as the CPU has it */
+    bool no_import;          /* weights are copied */
     /* what the proxy counts */
     uint32_t calls[QN_PROXY_FAULTS];
     uint32_t releases, destroys, closes;

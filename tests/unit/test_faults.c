@@ -184,7 +184,7 @@ static void test_small_buffers(void **state)
 {
     qn_proxy_reset();
     struct qn_rows want = expected_rows("llama", 5);
-    qn_proxy(0)->max_buffer_bytes = 1;
+    qn_proxy(0)->max_pool_bytes = 1;
     qn_proxy(0)->no_import = true;
     struct qn_test_heap heap;
     qn_test_heap_init(&heap);
@@ -302,7 +302,7 @@ static void other_takes_over(enum qn_proxy_fault what, uint32_t n, enum quern_st
     qn_proxy_reset();
     qn_proxy(0)->fault_at[what] = n;
     qn_proxy(0)->fault_status = status;
-    qn_proxy(0)->max_buffer_bytes = qn_proxy(1)->max_buffer_bytes = 1; /* many buffers */
+    qn_proxy(0)->max_pool_bytes = qn_proxy(1)->max_pool_bytes = 1; /* many buffers */
     qn_proxy(0)->no_import = what == QN_PROXY_CREATE;
     qn_proxy(0)->delay_ns = 20 * 1000;
     struct qn_test_heap heap;
@@ -367,7 +367,7 @@ static void only_device(enum qn_proxy_fault what, uint32_t n, enum quern_status 
     struct qn_test_heap heap;
     qn_test_heap_init(&heap);
     qn_proxy(0)->fault_status = status;
-    qn_proxy(0)->max_buffer_bytes = 1;
+    qn_proxy(0)->max_pool_bytes = 1;
     struct quern_model *model = open_on("llama", "proxyA", &heap.cb);
     struct quern_session *s;
     struct quern_error err = {0};

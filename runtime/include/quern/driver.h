@@ -371,6 +371,7 @@ enum quern_heap_flags {
     QUERN_HEAP_HOST_VISIBLE = 1, /* buffers can be mapped */
     QUERN_HEAP_HOST_SHARED = 2,  /* it is the host's own memory */
     QUERN_HEAP_IMPORT = 4,       /* buffer_import works */
+    QUERN_HEAP_SLOW_READ = 8,    /* the host writes mapped buffers well and reads them slowly */
 };
 
 /* Storage order of a weight. */
@@ -378,6 +379,8 @@ enum quern_layout {
     QUERN_LAYOUT_FILE = 0, /* as in the model file: rows of blocks */
 };
 
+/* Heap 0 is for activations, weights and KV. Where its buffers cannot be mapped, or are read slowly, data
+ * come and go by copies from and to buffers of another heap, which is QUERN_HEAP_HOST_VISIBLE. */
 #define QUERN_MAX_HEAPS 4
 
 struct quern_caps {
@@ -387,12 +390,15 @@ struct quern_caps {
         uint32_t flags; /* enum quern_heap_flags */
         uint32_t pad;
         uint64_t bytes;
-    } heap[QUERN_MAX_HEAPS]; /* heap 0: activations and weights */
+    } heap[QUERN_MAX_HEAPS];
     uint64_t weight_formats; /* bit per enum quern_format: readable by embed, matmul and moe_matmul */
     uint64_t kv_formats;     /* bit per enum quern_format */
     uint32_t layouts;        /* bit per enum quern_layout */
     uint32_t offset_align;   /* of a value within a buffer, bytes; a power of two */
     uint64_t max_buffer_bytes;
+    uint64_t max_pool_bytes; /* of a KV pool; 0: as of any buffer */
+    uint32_t max_pools;      /* of one home; 0: any number */
+    uint32_t pad;
 };
 
 /* ---------------------------------------------------------------- bring-up */
@@ -478,6 +484,15 @@ struct quern_phase {
     uint32_t pad;
 };
 
+/* Memory of a heap, in bytes. */
+struct quern_memory {
+    uint32_t struct_size;
+    uint32_t n_allocations; /* pieces of memory that the buffers lie in */
+    uint64_t asked;         /* size of the buffers that there are */
+    uint64_t taken;         /* taken for them */
+    uint64_t left;          /* can be taken besides; UINT64_MAX: unknown */
+};
+
 /* Work given to a device is done in the order of submission and numbered: `point` is the number under which a
  * call's work completes. */
 struct quern_driver {
@@ -535,7 +550,21 @@ struct quern_driver {
      * "NAME=VALUE", each with its NUL, and an empty one at the end. */
     int32_t (*confine)(const struct quern_host *host, const struct quern_driver_identity *identity,
                        uint32_t parts, char *environment, size_t size, struct quern_error *err);
+
+    /* The rest may be missing from the table's end; so may what they do (NULL). */
+
+    /* A buffer of heap 0 larger than max_buffer_bytes, for a weight: in parts of part_bytes each, a multiple
+     * of its rows or, with three dimensions, of its matrices. It cannot be mapped, only copied. */
+    int32_t (*buffer_create_parts)(struct quern_device *device, uint64_t bytes, uint64_t part_bytes,
+                                   struct quern_buffer **buffer, struct quern_error *err);
+    /* struct_size is set by the caller. */
+    void (*memory)(struct quern_device *device, uint32_t heap, struct quern_memory *memory);
 };
+
+/* Whether the table has this function. */
+#define QUERN_DRIVER_HAS(driver, function)                                                            \
+    ((driver)->struct_size >= offsetof(struct quern_driver, function) + sizeof((driver)->function) && \
+     (driver)->function)
 
 /* The one symbol that a driver exports. Returns NULL where it cannot serve the ABI version asked for. */
 typedef const struct quern_driver *(*quern_driver_get_fn)(uint32_t abi);
