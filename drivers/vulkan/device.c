@@ -63,9 +63,9 @@ static enum quern_status create_objects(struct quern_device *device, struct quer
                                                 .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
                                                 .commandBufferCount = 1};
     VK(device, AllocateCommandBuffers, device->handle, &buffer, &device->copy_commands);
-    status = qn_vk_buffer_create(device, sizeof grid_words, &device->grids, err);
+    status = qn_vk_buffer_create(device, QN_VK_USE_DEVICE, sizeof grid_words, &device->grids, err);
     if (!status)
-        memcpy(device->grids->map, grid_words, sizeof grid_words);
+        status = qn_vk_write(device, device->grids, 0, grid_words, sizeof grid_words, err);
 done:
     return status;
 }

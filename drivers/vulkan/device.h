@@ -20,11 +20,39 @@
  * copies: a device that is not done by then hangs. */
 static const uint64_t QN_VK_PATIENCE_NS = 120ull * 1000 * 1000 * 1000;
 
+/* What memory is for. */
+enum qn_vk_use {
+    QN_VK_USE_DEVICE, /* weights, activations, keys and values: what kernels reach best */
+    QN_VK_USE_HOST,   /* what comes from the host and goes there: what the host reads best */
+    QN_VK_USE_STEP,   /* written by the host and read by kernels, step by step */
+};
+
+struct qn_vk_block;
+
+/* Part of a block of memory. */
+struct qn_vk_piece {
+    struct qn_vk_block *block; /* NULL: none */
+    VkDeviceMemory memory;
+    uint64_t offset;
+    char *map; /* NULL: not visible to the host */
+};
+
 struct quern_buffer {
     VkBuffer handle;
-    VkDeviceMemory memory;
-    uint64_t bytes;
-    char *map; /* NULL: not visible to the host */
+    struct qn_vk_piece piece;
+    uint32_t type;               /* of memory */
+    uint64_t bytes;              /* as asked for */
+    char *map;                   /* NULL: not visible to the host */
+    struct quern_buffer **parts; /* of part_bytes each, the last less; NULL: it is one */
+    uint64_t part_bytes;
+};
+
+struct qn_vk_memory {
+    struct qn_vk_block *blocks;
+    uint32_t n_blocks;
+    uint32_t allowed;                    /* bit per memory type: buffers can lie there */
+    uint64_t taken[VK_MAX_MEMORY_HEAPS]; /* bytes of the blocks */
+    uint64_t asked[VK_MAX_MEMORY_HEAPS]; /* bytes of the buffers in them */
 };
 
 /* A kernel with its specialisation constants; made at first use. */
@@ -61,6 +89,7 @@ struct quern_device {
     VkSemaphore timeline; /* its value is the last point that is done */
     uint64_t point;       /* last one given away */
     bool hung;            /* work given to it does not end: its objects are left as they are */
+    struct qn_vk_memory memory;
     VkCommandPool commands;
     VkCommandBuffer copy_commands; /* of the last copy */
     uint64_t copy_point;
@@ -98,14 +127,36 @@ bool qn_vk_idle(struct quern_device *device);
 /* All that came before is done and seen by what follows, on the device and, at `host`, by the host. */
 void qn_vk_barrier(const struct quern_device *device, VkCommandBuffer commands, bool host);
 
+/* ---- blocks.c ---- */
+
+/* Memory of a type, at a multiple of `align`. */
+enum quern_status qn_vk_memory_take(struct quern_device *device, uint32_t type, uint64_t bytes,
+                                    uint64_t align, struct qn_vk_piece *piece, struct quern_error *err);
+void qn_vk_memory_give(struct quern_device *device, const struct qn_vk_piece *piece);
+/* Bytes of a heap that can still be taken, UINT64_MAX: unknown. */
+uint64_t qn_vk_memory_left(const struct quern_device *device, uint32_t heap);
+
 /* ---- memory.c ---- */
 
-enum quern_status qn_vk_buffer_create(struct quern_device *device, uint64_t bytes,
+/* The best of the allowed memory types, QUERN_NONE: there is none. */
+uint32_t qn_vk_memory_type(const struct qn_vk_facts *facts, enum qn_vk_use use, uint32_t allowed);
+enum quern_status qn_vk_buffer_create(struct quern_device *device, enum qn_vk_use use, uint64_t bytes,
                                       struct quern_buffer **buffer, struct quern_error *err);
+/* One in parts of part_bytes each, for more than a buffer of the device can hold. It cannot be mapped. */
+enum quern_status qn_vk_buffer_create_parts(struct quern_device *device, uint64_t bytes, uint64_t part_bytes,
+                                            struct quern_buffer **buffer, struct quern_error *err);
 void qn_vk_buffer_destroy(struct quern_device *device, struct quern_buffer *buffer);
+/* The part that holds byte *offset, which is then relative to it. */
+const struct quern_buffer *qn_vk_buffer_part(const struct quern_buffer *buffer, uint64_t *offset);
 enum quern_status qn_vk_copy(struct quern_device *device, struct quern_buffer *dst, uint64_t dst_offset,
                              struct quern_buffer *src, uint64_t src_offset, uint64_t bytes, uint64_t *point,
                              struct quern_error *err);
+/* Brings bytes into a buffer or out of it, whether the host sees it or not, and waits for it: for little,
+ * while things are prepared. */
+enum quern_status qn_vk_write(struct quern_device *device, struct quern_buffer *buffer, uint64_t offset,
+                              const void *data, uint64_t bytes, struct quern_error *err);
+enum quern_status qn_vk_read(struct quern_device *device, struct quern_buffer *buffer, uint64_t offset,
+                             void *data, uint64_t bytes, struct quern_error *err);
 
 /* ---- pipeline.c ---- */
 

@@ -118,13 +118,36 @@ static void vk_close(struct quern_device *device)
     qn_free(device->cb, device);
 }
 
+/* The use that buffers of a heap have: all are made for kernels, and, where the host needs help to see these,
+ * a second heap for that. */
+static const enum qn_vk_use heap_use[] = {QN_VK_USE_DEVICE, QN_VK_USE_HOST};
+
+static void list_heaps(const struct quern_device *device, struct quern_caps *caps)
+{
+    const VkPhysicalDeviceMemoryProperties *memory = &device->facts.memory;
+    bool discrete = device->facts.type == QUERN_DEVICE_DISCRETE_GPU;
+    uint32_t first = 0;
+    for (uint32_t i = 0; i < QN_LEN(heap_use); i++) {
+        const VkMemoryType *type =
+            &memory->memoryTypes[qn_vk_memory_type(&device->facts, heap_use[i], device->memory.allowed)];
+        bool visible = type->propertyFlags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT;
+        bool cached = type->propertyFlags & VK_MEMORY_PROPERTY_HOST_CACHED_BIT;
+        bool shared = !discrete || !(type->propertyFlags & VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT);
+        caps->heap[i].flags = (visible ? QUERN_HEAP_HOST_VISIBLE : 0) |
+                              (shared ? QUERN_HEAP_HOST_SHARED : 0) |
+                              (visible && !cached ? QUERN_HEAP_SLOW_READ : 0);
+        caps->heap[i].pad = 0;
+        caps->heap[i].bytes = memory->memoryHeaps[type->heapIndex].size;
+        if (i == 0)
+            first = caps->heap[0].flags;
+    }
+    caps->n_heaps = first & QUERN_HEAP_HOST_VISIBLE && !(first & QUERN_HEAP_SLOW_READ) ? 1 : 2;
+}
+
 static void vk_caps(struct quern_device *device, struct quern_caps *caps)
 {
     const VkPhysicalDeviceLimits *limits = &device->facts.properties.limits;
-    caps->n_heaps = 1;
-    caps->heap[0].flags = QUERN_HEAP_HOST_VISIBLE;
-    caps->heap[0].pad = 0;
-    caps->heap[0].bytes = memory_of(&device->facts);
+    list_heaps(device, caps);
     caps->weight_formats = 0;
     for (uint32_t f = 0; f < QUERN_FORMAT_END; f++)
         if (qn_vk_module_find(QN_VK_MATVEC + f))
@@ -133,7 +156,9 @@ static void vk_caps(struct quern_device *device, struct quern_caps *caps)
     caps->layouts = 1u << QUERN_LAYOUT_FILE;
     caps->offset_align =
         limits->minStorageBufferOffsetAlignment > 64 ? (uint32_t)limits->minStorageBufferOffsetAlignment : 64;
-    caps->max_buffer_bytes = device->facts.max_allocation;
+    caps->max_buffer_bytes = device->facts.max_buffer;
+    caps->max_pool_bytes = limits->maxStorageBufferRange;
+    caps->max_pools = QN_VK_POOLS;
 }
 
 static void vk_supports(struct quern_device *device, const struct quern_graph *graph, uint8_t *mask)
@@ -148,10 +173,30 @@ static int32_t vk_buffer_create(struct quern_device *device, uint32_t heap, uint
                                 struct quern_buffer **buffer, struct quern_error *err)
 {
     *buffer = NULL;
-    if (heap != 0 || bytes == 0)
+    if (heap >= QN_LEN(heap_use) || bytes == 0)
         return qn_fail(err, QUERN_ERR_PARAM, "a buffer of %llu bytes in heap %u", (unsigned long long)bytes,
                        heap);
-    return qn_vk_buffer_create(device, bytes, buffer, err);
+    return qn_vk_buffer_create(device, heap_use[heap], bytes, buffer, err);
+}
+
+static int32_t vk_buffer_create_parts(struct quern_device *device, uint64_t bytes, uint64_t part_bytes,
+                                      struct quern_buffer **buffer, struct quern_error *err)
+{
+    *buffer = NULL;
+    if (bytes == 0 || part_bytes == 0)
+        return qn_fail(err, QUERN_ERR_PARAM, "a buffer of %llu bytes in parts of %llu",
+                       (unsigned long long)bytes, (unsigned long long)part_bytes);
+    return qn_vk_buffer_create_parts(device, bytes, part_bytes, buffer, err);
+}
+
+static void vk_memory(struct quern_device *device, uint32_t heap, struct quern_memory *memory)
+{
+    uint32_t type = qn_vk_memory_type(&device->facts, heap_use[heap], device->memory.allowed);
+    uint32_t index = device->facts.memory.memoryTypes[type].heapIndex;
+    memory->n_allocations = device->memory.n_blocks;
+    memory->asked = device->memory.asked[index];
+    memory->taken = device->memory.taken[index];
+    memory->left = qn_vk_memory_left(device, index);
 }
 
 static void *vk_buffer_map(struct quern_device *device, struct quern_buffer *buffer)
@@ -210,6 +255,8 @@ static const struct quern_driver quern_driver_vulkan = {
     .identify = qn_vk_identify,
     .confine = qn_vk_confine,
 #endif
+    .buffer_create_parts = vk_buffer_create_parts,
+    .memory = vk_memory,
 };
 
 const struct quern_driver *quern_vulkan_driver_get(uint32_t abi)

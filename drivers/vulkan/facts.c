@@ -145,6 +145,26 @@ static void write_identity(struct qn_vk_facts *facts, const VkPhysicalDeviceIDPr
              facts->properties.deviceID, facts->properties.driverVersion);
 }
 
+/* Limits that not every device tells. */
+static void read_optional_limits(const struct qn_vk_instance *instance, struct qn_vk_facts *facts)
+{
+    VkPhysicalDeviceExternalMemoryHostPropertiesEXT import = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT};
+    VkPhysicalDeviceMaintenance4Properties buffers = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES, .maxBufferSize = UINT64_MAX};
+    VkPhysicalDeviceProperties2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2};
+    if (facts->properties.apiVersion >= VK_API_VERSION_1_3)
+        all.pNext = &buffers;
+    if (facts->features >> QN_VK_HOST_IMPORT & 1) {
+        import.pNext = all.pNext;
+        all.pNext = &import;
+    }
+    instance->api.GetPhysicalDeviceProperties2(facts->handle, &all);
+    if (facts->max_buffer > buffers.maxBufferSize)
+        facts->max_buffer = buffers.maxBufferSize;
+    facts->import_align = import.minImportedHostPointerAlignment;
+}
+
 void qn_vk_facts_read(const struct qn_vk_instance *instance, uint32_t index, uint32_t without,
                       struct qn_vk_facts *facts)
 {
@@ -176,7 +196,7 @@ void qn_vk_facts_read(const struct qn_vk_instance *instance, uint32_t index, uin
                                                     VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
     instance->api.GetPhysicalDeviceMemoryProperties2(facts->handle, &memory);
     facts->memory = memory.memoryProperties;
-    facts->max_allocation = limits.maxMemoryAllocationSize;
+    facts->max_buffer = limits.maxMemoryAllocationSize;
     facts->subgroup = subgroup.subgroupSize;
     facts->min_subgroup = has_1_3 ? sizes.minSubgroupSize : subgroup.subgroupSize;
     facts->max_subgroup = has_1_3 ? sizes.maxSubgroupSize : subgroup.subgroupSize;
@@ -188,6 +208,7 @@ void qn_vk_facts_read(const struct qn_vk_instance *instance, uint32_t index, uin
     facts->features &= ~without;
     if (facts->properties.limits.maxPerStageDescriptorStorageBuffers < QN_VK_SET_BUFFERS)
         facts->missing = "room for the storage buffers of a kernel";
+    read_optional_limits(instance, facts);
     if (facts->queue == QUERN_NONE)
         facts->missing = "a queue that computes";
 }

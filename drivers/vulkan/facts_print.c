@@ -105,7 +105,7 @@ void qn_vk_facts_print(const struct qn_vk_instance *instance, const struct qn_vk
     put(&lines, "8-bit dot products: %s\n", facts->features >> QN_VK_INT_DOT & 1 ? "yes" : "no");
     put_shapes(&lines, instance, facts);
     put(&lines, "largest allocation: %llu\nlargest storage buffer: %u\nalignment of storage buffers: %llu\n",
-        (unsigned long long)facts->max_allocation, l->maxStorageBufferRange,
+        (unsigned long long)facts->max_buffer, l->maxStorageBufferRange,
         (unsigned long long)l->minStorageBufferOffsetAlignment);
     put(&lines,
         "shared memory: %u\ninvocations of a workgroup: %u\nworkgroup: %ux%ux%u\nworkgroups: %ux%ux%u\n",

@@ -41,9 +41,10 @@ struct qn_vk_facts {
     uint32_t queue;     /* family that computes, QUERN_NONE: there is none */
     uint32_t time_bits; /* of its timestamps that are valid; 0: it has none */
     uint32_t subgroup, min_subgroup, max_subgroup;
-    uint64_t max_allocation;
-    const char *missing; /* what Quern needs and it lacks; NULL: nothing */
-    char identity[128];  /* as in struct quern_device_info */
+    uint64_t max_buffer;   /* bytes that a buffer and its memory can have */
+    uint64_t import_align; /* of memory of the host that becomes a buffer */
+    const char *missing;   /* what Quern needs and it lacks; NULL: nothing */
+    char identity[128];    /* as in struct quern_device_info */
 };
 
 enum { QN_VK_MAX_DEVICES = 16 };

@@ -62,23 +62,32 @@ struct qn_vk_dispatch *qn_vk_add(struct qn_vk_plan *p, enum qn_vk_kernel kernel,
     return d;
 }
 
-static void bind_bytes(struct qn_vk_plan *p, struct qn_vk_dispatch *d, uint32_t slot, uint32_t id,
-                       uint64_t offset, uint64_t bytes, bool written)
+/* Binds bytes of a value from byte `first`, or from up to `align` - 1 bytes before; how many these are. */
+static uint32_t bind_bytes(struct qn_vk_plan *p, struct qn_vk_dispatch *d, uint32_t slot, uint32_t id,
+                           uint64_t first, uint64_t bytes, uint64_t align, bool written)
 {
     const struct quern_binding *at = &p->segment->bindings[id];
+    uint64_t offset = at->offset + first, range = p->device->facts.properties.limits.maxStorageBufferRange;
     if (!p->status && (!at->buffer || offset + bytes > at->buffer->bytes))
         p->status = qn_fail(p->err, QUERN_ERR_PARAM, "value %u is not within a buffer", id);
-    uint64_t range = p->device->facts.properties.limits.maxStorageBufferRange;
-    if (!p->status && bytes > range)
-        p->status = qn_fail(p->err, QUERN_ERR_UNSUPPORTED,
-                            "value %u has %llu bytes, a kernel can reach %llu on this device", id,
-                            (unsigned long long)bytes, (unsigned long long)range);
-    if (!p->status)
-        d->bound[slot] = (struct qn_vk_bound){.kind = QN_VK_BOUND_BUFFER,
-                                              .written = written,
-                                              .buffer = at->buffer,
-                                              .offset = offset,
-                                              .bytes = (bytes + 3) / 4 * 4};
+    if (p->status)
+        return 0;
+    const struct quern_buffer *part = qn_vk_buffer_part(at->buffer, &offset);
+    uint64_t before = offset % align;
+    bytes += before;
+    offset -= before;
+    if (bytes > range || offset + bytes > part->bytes) {
+        p->status = qn_fail(
+            p->err, QUERN_ERR_UNSUPPORTED, "value %u has %llu bytes, a kernel can reach %llu on this device",
+            id, (unsigned long long)bytes, (unsigned long long)(bytes > range ? range : part->bytes));
+        return 0;
+    }
+    d->bound[slot] = (struct qn_vk_bound){.kind = QN_VK_BOUND_BUFFER,
+                                          .written = written,
+                                          .buffer = part,
+                                          .offset = offset,
+                                          .bytes = (bytes + 3) / 4 * 4};
+    return (uint32_t)before;
 }
 
 bool qn_vk_bind_rows(struct qn_vk_plan *p, struct qn_vk_dispatch *d, uint32_t slot, uint32_t id, bool written)
@@ -86,8 +95,7 @@ bool qn_vk_bind_rows(struct qn_vk_plan *p, struct qn_vk_dispatch *d, uint32_t sl
     if (id == QUERN_NONE)
         return false;
     const struct quern_value *value = qn_vk_value(p, id);
-    bind_bytes(p, d, slot, id, p->segment->bindings[id].offset, qn_vk_row(value) * qn_vk_rows(p, value) * 4,
-               written);
+    bind_bytes(p, d, slot, id, 0, qn_vk_row(value) * qn_vk_rows(p, value) * 4, 1, written);
     return true;
 }
 
@@ -95,9 +103,7 @@ uint32_t qn_vk_bind_weight(struct qn_vk_plan *p, struct qn_vk_dispatch *d, uint3
                            uint64_t first, uint64_t bytes)
 {
     uint64_t align = p->device->facts.properties.limits.minStorageBufferOffsetAlignment;
-    uint64_t at = p->segment->bindings[id].offset + first, from = at / align * align;
-    bind_bytes(p, d, slot, id, from, at - from + bytes, false);
-    return (uint32_t)(at - from);
+    return bind_bytes(p, d, slot, id, first, bytes, align, false);
 }
 
 uint32_t qn_vk_bind_vector(struct qn_vk_plan *p, struct qn_vk_dispatch *d, uint32_t slot, uint32_t id)
@@ -108,9 +114,28 @@ uint32_t qn_vk_bind_vector(struct qn_vk_plan *p, struct qn_vk_dispatch *d, uint3
     return qn_vk_bind_weight(p, d, slot, id, 0, bytes) / 4;
 }
 
-uint64_t qn_vk_reach(const struct qn_vk_plan *p)
+static uint64_t reach_of(const struct qn_vk_plan *p, uint32_t id, uint64_t first)
 {
-    return p->device->facts.properties.limits.maxStorageBufferRange - 1024;
+    const struct quern_binding *at = &p->segment->bindings[id];
+    uint64_t offset = at->offset + first;
+    uint64_t reach = p->device->facts.properties.limits.maxStorageBufferRange - 1024;
+    if (!at->buffer || offset >= at->buffer->bytes)
+        return reach; /* which binding it will refuse */
+    const struct quern_buffer *part = qn_vk_buffer_part(at->buffer, &offset);
+    return part->bytes - offset < reach ? part->bytes - offset : reach;
+}
+
+uint64_t qn_vk_take_units(struct qn_vk_plan *p, uint32_t id, uint32_t other, uint64_t unit, uint64_t first,
+                          uint64_t n)
+{
+    uint64_t reach = reach_of(p, id, first * unit);
+    if (other != QUERN_NONE && reach_of(p, other, first * unit) < reach)
+        reach = reach_of(p, other, first * unit);
+    if (!p->status && reach < unit)
+        p->status = qn_fail(p->err, QUERN_ERR_UNSUPPORTED,
+                            "value %u has parts of %llu bytes, a kernel can reach %llu on this device", id,
+                            (unsigned long long)unit, (unsigned long long)reach);
+    return p->status || n - first < reach / unit ? n - first : reach / unit;
 }
 
 struct qn_vk_bound qn_vk_scratch(struct qn_vk_plan *p, uint64_t bytes, bool written)
@@ -129,10 +154,9 @@ static void plan_embed(struct qn_vk_plan *p)
 {
     const struct quern_value *table = qn_vk_value(p, p->node->in[0]);
     uint64_t row_bytes = qn_format_row_bytes(table->format, (uint64_t)table->dim[0]);
-    uint64_t n = (uint64_t)table->dim[1];
-    uint64_t most = qn_vk_reach(p) / row_bytes;
-    for (uint64_t first = 0; first < n && !p->status; first += most) {
-        uint64_t count = n - first < most ? n - first : most;
+    uint64_t n = (uint64_t)table->dim[1], count;
+    for (uint64_t first = 0; first < n && !p->status; first += count) {
+        count = qn_vk_take_units(p, p->node->in[0], QUERN_NONE, row_bytes, first, n);
         struct qn_vk_dispatch *d =
             qn_vk_add(p, QN_VK_EMBED + table->format,
                       qn_vk_ceil_div((uint64_t)table->dim[0], 4 * QN_VK_GROUP), p->segment->max_tokens);

@@ -30,9 +30,6 @@ uint64_t qn_vk_row(const struct quern_value *value);
 bool qn_vk_per_output(const struct quern_value *value);
 /* Most rows of a step. */
 uint32_t qn_vk_rows(const struct qn_vk_plan *plan, const struct quern_value *value);
-/* Bytes that a kernel can reach of one buffer, less the room that an unaligned begin takes. */
-uint64_t qn_vk_reach(const struct qn_vk_plan *plan);
-
 static inline uint32_t qn_vk_ceil_div(uint64_t n, uint64_t by)
 {
     return (uint32_t)((n + by - 1) / by);
@@ -52,6 +49,11 @@ bool qn_vk_bind_rows(struct qn_vk_plan *plan, struct qn_vk_dispatch *d, uint32_t
  */
 uint32_t qn_vk_bind_weight(struct qn_vk_plan *plan, struct qn_vk_dispatch *d, uint32_t slot, uint32_t id,
                            uint64_t first, uint64_t bytes);
+/* A weight of n units (rows, or experts) is taken in parts: how many units from the first one on a kernel can
+ * reach at once, and of the `other` weight (QUERN_NONE: there is none) as well. At least one; fails where
+ * that is more than a kernel can reach. */
+uint64_t qn_vk_take_units(struct qn_vk_plan *plan, uint32_t id, uint32_t other, uint64_t unit, uint64_t first,
+                          uint64_t n);
 /* Binds a vector of floats; the number of its first element, QUERN_NONE where there is none. */
 uint32_t qn_vk_bind_vector(struct qn_vk_plan *plan, struct qn_vk_dispatch *d, uint32_t slot, uint32_t id);
 /* Bytes of the scratch buffer, for this node alone. */

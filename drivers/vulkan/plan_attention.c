@@ -22,15 +22,16 @@ static void add_rates(struct qn_vk_plan *p, const struct quern_rope_attr *attr, 
     if (p->status)
         return;
     float *rate = prepared->constants + prepared->n_constants;
-    for (uint32_t i = 0; i < attr->n_dims / 2; i++) {
-        float factor = 1;
-        if (factors != QUERN_NONE) {
-            const struct quern_binding *at = &p->segment->bindings[factors];
-            memcpy(&factor, at->buffer->map + at->offset + 4 * (size_t)i, sizeof factor);
-        }
-        double turns = qn_rope_step(attr, i) / factor / 6.283185307179586;
+    float *factor = rate + n / 2; /* lies where rates are put that come after it */
+    if (factors != QUERN_NONE) {
+        const struct quern_binding *at = &p->segment->bindings[factors];
+        p->status = qn_vk_read(p->device, at->buffer, at->offset, factor, n / 2 * sizeof *factor, p->err);
+    }
+    for (uint32_t i = 0; i < n / 2 && !p->status; i++) {
+        float by = factors != QUERN_NONE ? factor[i] : 1;
+        double turns = qn_rope_step(attr, i) / by / 6.283185307179586;
         if (!isfinite(turns)) {
-            p->status = qn_fail(p->err, QUERN_ERR_PARAM, "rope factor %u is %g", i, (double)factor);
+            p->status = qn_fail(p->err, QUERN_ERR_PARAM, "rope factor %u is %g", i, (double)by);
             return;
         }
         double high = (turns - floor(turns)) * 0x1p32;

@@ -26,19 +26,15 @@ static void plan_product(struct qn_vk_plan *p, const struct product *product)
     bool moe = product->kernel == QN_VK_MOE_MATVEC;
     uint64_t row_bytes = qn_format_row_bytes(w->format, (uint64_t)w->dim[0]), n = (uint64_t)w->dim[1];
     uint64_t unit = moe ? row_bytes * n : row_bytes, n_units = moe ? (uint64_t)w->dim[2] : n;
-    uint64_t most = qn_vk_reach(p) / unit;
-    if (most == 0) {
-        p->status = qn_fail(p->err, QUERN_ERR_UNSUPPORTED,
-                            "a part of %llu bytes is more than a kernel can reach", (unsigned long long)unit);
-        return;
-    }
     uint32_t columns = 1; /* a workgroup has as many as the step, up to a number */
     while (!moe && columns < MATVEC_COLUMNS_MAX && columns < qn_vk_rows(p, x))
         columns *= 2;
     uint64_t groups =
         moe ? (uint64_t)qn_vk_rows(p, x) * product->n_used : qn_vk_ceil_div(qn_vk_rows(p, x), columns);
-    for (uint64_t first = 0; first < n_units && !p->status; first += most) {
-        uint64_t count = n_units - first < most ? n_units - first : most;
+    uint32_t second = product->n_weights > 1 ? product->weight[1] : QUERN_NONE;
+    uint64_t count;
+    for (uint64_t first = 0; first < n_units && !p->status; first += count) {
+        count = qn_vk_take_units(p, product->weight[0], second, unit, first, n_units);
         struct qn_vk_dispatch *d =
             qn_vk_add(p, product->kernel + w->format, qn_vk_ceil_div(moe ? n : count, MATVEC_ROWS), groups);
         d->constants[0] = columns;

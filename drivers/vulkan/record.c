@@ -13,9 +13,10 @@ static enum quern_status upload_constants(struct quern_device *device, struct qu
     if (prepared->n_constants == 0)
         return QUERN_OK;
     size_t bytes = prepared->n_constants * sizeof *prepared->constants;
-    enum quern_status status = qn_vk_buffer_create(device, bytes, &prepared->constant_buffer, err);
+    enum quern_status status =
+        qn_vk_buffer_create(device, QN_VK_USE_DEVICE, bytes, &prepared->constant_buffer, err);
     if (!status)
-        memcpy(prepared->constant_buffer->map, prepared->constants, bytes);
+        status = qn_vk_write(device, prepared->constant_buffer, 0, prepared->constants, bytes, err);
     qn_free(device->cb, prepared->constants);
     prepared->constants = NULL;
     return status;
@@ -73,7 +74,8 @@ int32_t qn_vk_prepare(struct quern_device *device, const struct quern_segment *s
     if (!status)
         status = upload_constants(device, prepared, err);
     if (!status && prepared->scratch_bytes > 0)
-        status = qn_vk_buffer_create(device, prepared->scratch_bytes, &prepared->scratch_buffer, err);
+        status = qn_vk_buffer_create(device, QN_VK_USE_DEVICE, prepared->scratch_bytes,
+                                     &prepared->scratch_buffer, err);
     if (!status)
         status = make_sets(device, prepared, err);
     if (status)
@@ -94,6 +96,7 @@ void qn_vk_release(struct quern_device *device, struct quern_prepared *prepared)
     device->api.DestroyDescriptorPool(device->handle, prepared->pool, NULL);
     qn_vk_buffer_destroy(device, prepared->constant_buffer);
     qn_vk_buffer_destroy(device, prepared->step_buffer);
+    qn_vk_buffer_destroy(device, prepared->step_upload);
     qn_vk_buffer_destroy(device, prepared->scratch_buffer);
     qn_free(device->cb, prepared->constants);
     qn_free(device->cb, prepared->dispatches);
@@ -108,14 +111,26 @@ static void forget_recordings(struct quern_prepared *prepared)
     memset(prepared->recorded, 0, sizeof prepared->recorded);
 }
 
+/* The step block where the host writes it and kernels read it; where one buffer is not good for both, the
+ * recording begins with a copy. */
 static enum quern_status fit_step(struct quern_device *device, struct quern_prepared *prepared,
                                   uint64_t bytes, struct quern_error *err)
 {
     if (prepared->step_buffer && prepared->step_buffer->bytes >= bytes)
         return QUERN_OK;
     qn_vk_buffer_destroy(device, prepared->step_buffer);
+    qn_vk_buffer_destroy(device, prepared->step_upload);
+    prepared->step_upload = NULL;
     forget_recordings(prepared);
-    return qn_vk_buffer_create(device, bytes, &prepared->step_buffer, err);
+    enum quern_status status =
+        qn_vk_buffer_create(device, QN_VK_USE_STEP, bytes, &prepared->step_buffer, err);
+    bool far = !status && device->facts.type == QUERN_DEVICE_DISCRETE_GPU &&
+               !(device->facts.memory.memoryTypes[prepared->step_buffer->type].propertyFlags &
+                 VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT);
+    if (!far)
+        return status;
+    prepared->step_upload = prepared->step_buffer;
+    return qn_vk_buffer_create(device, QN_VK_USE_DEVICE, bytes, &prepared->step_buffer, err);
 }
 
 /* Notes the pools of the homes; the places beyond the last pool take the first. */
@@ -268,6 +283,11 @@ static enum quern_status record(struct quern_device *device, struct quern_prepar
     VK(device, BeginCommandBuffer, commands, &begin);
     if (which == QN_VK_TIMED)
         device->api.CmdResetQueryPool(commands, prepared->queries, 0, (uint32_t)(2 * n));
+    if (prepared->step_upload) {
+        const VkBufferCopy all = {.size = prepared->step_buffer->bytes};
+        device->api.CmdCopyBuffer(commands, prepared->step_upload->handle, prepared->step_buffer->handle, 1,
+                                  &all);
+    }
     qn_vk_barrier(device, commands, false);
     for (size_t i = 0; i < n; i++) {
         if (must_wait(&hazards, &prepared->dispatches[i]))
@@ -302,7 +322,8 @@ int32_t qn_vk_run(struct quern_device *device, struct quern_prepared *prepared,
         status = fit_pools(prepared, args, err);
     if (status)
         return status;
-    memcpy(prepared->step_buffer->map, args->step, args->step->block_bytes);
+    memcpy((prepared->step_upload ? prepared->step_upload : prepared->step_buffer)->map, args->step,
+           args->step->block_bytes);
     uint64_t begin = 0; /* of a first run */
     if (!prepared->recorded[which]) {
         begin = qn_now_ns();

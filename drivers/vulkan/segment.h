@@ -40,6 +40,7 @@ struct quern_prepared {
     float *constants; /* until they are on the device */
     size_t n_constants, cap_constants;
     struct quern_buffer *constant_buffer, *step_buffer, *scratch_buffer;
+    struct quern_buffer *step_upload; /* where the host writes the step; NULL: in step_buffer */
     uint64_t scratch_bytes;
 
     VkDescriptorPool pool;

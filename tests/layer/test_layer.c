@@ -61,7 +61,7 @@ static void test_shown(void **state)
     assert_int_equal(limits->maxComputeWorkGroupInvocations, 256);
     assert_int_equal(limits->maxComputeWorkGroupSize[2] <= 256, 1);
     assert_int_equal(limits->minStorageBufferOffsetAlignment, 256);
-    assert_int_equal(device->facts.max_allocation, 256 << 20);
+    assert_int_equal(device->facts.max_buffer, 256 << 20);
     assert_int_equal(device->facts.properties.vendorID, 0x1234);
     assert_int_equal(VK_API_VERSION_MINOR(device->facts.properties.apiVersion), 2);
     assert_string_equal(device->facts.properties.deviceName, "Small");
@@ -146,7 +146,7 @@ static void write_descriptor(struct quern_device *device, uint64_t offset, uint6
     VkDescriptorSetLayout layout;
     VkDescriptorPool pool;
     VkDescriptorSet set;
-    assert_int_equal(qn_vk_buffer_create(device, 64 << 10, &buffer, &err), QUERN_OK);
+    assert_int_equal(qn_vk_buffer_create(device, QN_VK_USE_DEVICE, 64 << 10, &buffer, &err), QUERN_OK);
     assert_int_equal(device->api.CreateDescriptorSetLayout(device->handle, &layout_info, NULL, &layout), 0);
     assert_int_equal(device->api.CreateDescriptorPool(device->handle, &pool_info, NULL, &pool), 0);
     const VkDescriptorSetAllocateInfo sets = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO,
