@@ -1,0 +1,189 @@
+/* The Vulkan driver on devices with other memory than lavapipe's, played by the layer of tests/layer: memory
+ * that the host cannot reach, small buffers, few allocations, a small budget. The bits must be those of the
+ * device as it is; nothing may be left behind. */
+#include <quern/quern.h>
+
+#include "test.h"
+
+#include "heap.h"
+#include "support/golden.h"
+#include "support/layer.h"
+
+enum { N = QN_GOLDEN_TOKENS, N_CTX = 128, SKIPPED = 77 };
+
+struct text {
+    struct qn_test_heap heap;
+    struct quern_model *model;
+    struct quern_session *session;
+    float *logits; /* [N, n_vocab] */
+    struct quern_error err;
+};
+
+static void on_log(void *user, enum quern_log_level level, const char *text)
+{
+    if (strstr(text, "Vulkan validation"))
+        fail_msg("%s", text);
+    qn_test_heap_log(user, level, text);
+}
+
+static enum quern_status text_begin(struct text *text, const struct qn_golden *golden, const char *device,
+                                    uint32_t n_batch)
+{
+    static const struct quern_setting validate[] = {{"vk-validate", "1"}};
+    *text = (struct text){0};
+    qn_test_heap_init(&text->heap);
+    text->heap.cb.log = on_log;
+    enum quern_status status = quern_model_open(
+        &text->model, quern_source_path(golden->model),
+        quern_model_params(.callbacks = &text->heap.cb, .device = device, .n_ctx = N_CTX, .n_threads = 1,
+                           .exact = true, .settings = validate, .n_settings = 1),
+        &text->err);
+    if (!status)
+        status = quern_session_create(
+            &text->session, text->model,
+            quern_session_params(.n_batch = n_batch, .kv_k = QUERN_F32, .kv_v = QUERN_F16), &text->err);
+    return status;
+}
+
+/* All tokens, `n_batch` at a time, and then some one by one. */
+static enum quern_status text_run(struct text *text, const struct qn_golden *golden, uint32_t n_batch)
+{
+    text->logits = malloc((size_t)N * golden->n_vocab * sizeof *text->logits);
+    assert_non_null(text->logits);
+    enum quern_status status = QUERN_OK;
+    for (size_t at = 0, n; at < N && !status; at += n) {
+        struct quern_item items[N];
+        n = at >= 40 ? 1 : n_batch < 40 - at ? n_batch : 40 - at;
+        for (size_t i = 0; i < n; i++)
+            items[i] = (struct quern_item){.token = golden->tokens[at + i], .logits = true};
+        status = quern_session_eval(text->session, items, n, &text->err);
+        for (size_t i = 0; i < n && !status; i++)
+            memcpy(text->logits + (at + i) * golden->n_vocab, quern_session_logits(text->session, i),
+                   golden->n_vocab * sizeof *text->logits);
+    }
+    return status;
+}
+
+static void text_end(struct text *text)
+{
+    free(text->logits);
+    quern_session_destroy(&text->session);
+    quern_model_destroy(&text->model);
+    assert_int_equal(text->heap.n_live, 0);
+    assert_true(qn_layer_clean());
+}
+
+static void run_on(struct text *text, const struct qn_golden *golden, const char *settings,
+                   const char *device, uint32_t n_batch)
+{
+    qn_layer_set(NULL, settings);
+    enum quern_status status = text_begin(text, golden, device, n_batch);
+    if (!status)
+        status = text_run(text, golden, n_batch);
+    if (status)
+        fail_msg("%s on %s with %s: %s", golden->name, device, settings ? settings : "nothing set",
+                 text->err.text);
+}
+
+/* The same bits with these settings as without. */
+static void same_with(const char *const *settings, size_t n, const char *model, uint32_t n_batch)
+{
+    struct qn_golden golden;
+    assert_true(qn_golden_load(&golden, model));
+    struct text plain, other;
+    run_on(&plain, &golden, NULL, "vulkan", n_batch);
+    struct qn_golden_diff diff = qn_golden_compare(&golden, plain.logits, 0, N);
+    if (!diff.finite || diff.max > golden.tolerance + 0.02) /* half floats in the KV cache */
+        fail_msg("%s: max %g", model, diff.max);
+    float *expected = plain.logits;
+    plain.logits = NULL;
+    text_end(&plain);
+    for (size_t i = 0; i < n; i++) {
+        run_on(&other, &golden, settings[i], "vulkan", n_batch);
+        for (size_t j = 0; j < (size_t)N * golden.n_vocab; j++)
+            if (other.logits[j] != expected[j])
+                fail_msg("%s with %s: logit %zu of row %zu is %g, expected %g", model, settings[i],
+                         j % golden.n_vocab, j / golden.n_vocab, other.logits[j], expected[j]);
+        text_end(&other);
+    }
+    free(expected);
+    qn_golden_finish(&golden);
+}
+
+/* Memory of its own that the host does not reach, alone, with a small window, and with all of it in reach. */
+static void test_discrete(void **state)
+{
+    static const char *const settings[] = {"deviceType=discrete,discrete=256M",
+                                           "deviceType=discrete,discrete=256M,bar=16M",
+                                           "deviceType=discrete,discrete=256M,bar=256M"};
+    static const char *const models[] = {"llama3", "phi3_long", "mistral_swa", "qmoe.Q4_K_M",
+                                         "qllama.IQ4_NL"};
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+        same_with(settings, i == 0 ? 3 : 1, models[i], N);
+}
+
+/* Tensors larger than a buffer, more of them than one holds, and few allocations. */
+static void test_small(void **state)
+{
+    static const char *const settings[] = {
+        "maxMemoryAllocationSize=64K,maxStorageBufferRange=64K",
+        "maxMemoryAllocationSize=64K,deviceType=discrete,discrete=256M",
+        "maxMemoryAllocationCount=12,maxStorageBufferRange=64K",
+    };
+    static const char *const models[] = {"llama", "qmoe.Q4_K_M", "llama_tied"};
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+        same_with(settings, sizeof settings / sizeof *settings, models[i], 4);
+}
+
+/* What does not fit is refused before it is tried, with what to change; beside the CPU the text goes on. */
+static void test_budget(void **state)
+{
+    struct qn_golden golden;
+    assert_true(qn_golden_load(&golden, "llama"));
+    struct text text, expected;
+    qn_layer_set(NULL, "heapBudget=128K");
+    assert_int_equal(text_begin(&text, &golden, "vulkan", N), QUERN_ERR_MEMORY);
+    if (!strstr(text.err.text, "MiB"))
+        fail_msg("%s", text.err.text);
+    text_end(&text);
+    run_on(&text, &golden, "heapBudget=128K", "vulkan,cpu", N);
+    assert_true(text.heap.n_warnings > 0);
+    text_end(&text);
+    run_on(&expected, &golden, "heapBudget=64M", "vulkan", N);
+    text_end(&expected);
+    qn_golden_finish(&golden);
+}
+
+/* Two devices of which one cannot be reached: values go between them through the host. */
+static void test_beside(void **state)
+{
+    struct qn_golden golden;
+    assert_true(qn_golden_load(&golden, "llama"));
+    struct text text;
+    run_on(&text, &golden, "deviceType=discrete,discrete=256M", "vulkan,cpu", N);
+    text_end(&text);
+    qn_golden_finish(&golden);
+}
+
+int main(void)
+{
+    struct qn_golden golden;
+    struct text text;
+    if (!qn_golden_load(&golden, "llama"))
+        return 1;
+    qn_layer_set(NULL, NULL);
+    bool there = text_begin(&text, &golden, "vulkan", N) == QUERN_OK;
+    if (!there)
+        fprintf(stderr, "SKIPPED: memory of Vulkan devices: %s\n", text.err.text);
+    text_end(&text);
+    qn_golden_finish(&golden);
+    if (!there)
+        return SKIPPED;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_discrete),
+        cmocka_unit_test(test_small),
+        cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_beside),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
