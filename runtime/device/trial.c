@@ -256,8 +256,8 @@ static enum quern_status rig_init(struct rig *rig, const struct quern_callbacks 
     }
     rig->at.weights = rig->weights;
     if (!status)
-        status = qn_kv_layout_make(cb, graph, rig->place, &rig->at, 1, QUERN_F16, QUERN_F16, QN_PAGE_TOKENS,
-                                   &rig->kv, err);
+        status = qn_kv_layout_make(cb, graph, rig->place, &rig->at, 1, QUERN_F16, QUERN_F16,
+                                   (struct qn_kv_size){1, QN_PAGE_TOKENS}, &rig->kv, err);
     if (!status && rig->kv.n_homes > 0)
         status = create(rig, 0, rig->kv.home[0].page_bytes * rig->kv.pages_per_pool[0], &rig->pool, err);
     return status;

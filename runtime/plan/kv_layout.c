@@ -83,11 +83,61 @@ static uint64_t pool_limit(const struct quern_caps *caps)
                                                                                      : caps->max_buffer_bytes;
 }
 
+/* Pools that one group of sequences fills, at most. */
+static uint64_t pools_of(const struct qn_kv_layout *layout, uint32_t g, struct qn_kv_size size)
+{
+    uint64_t pages = (uint64_t)size.n_seqs * pages_of_sequence(layout->window[g], size.n_ctx);
+    return (pages + layout->pages_per_pool[g] - 1) / layout->pages_per_pool[g];
+}
+
+bool qn_kv_layout_holds(const struct qn_kv_layout *layout, struct qn_kv_size size)
+{
+    for (uint32_t g = 0; g < layout->n_groups; g++)
+        if (layout->max_pools > 0 && pools_of(layout, g, size) > layout->max_pools)
+            return false;
+    return true;
+}
+
+/* Pages of a pool: about POOL_BYTES, or more where kernels reach few pools. A page takes the same number of
+ * pools in each home of its group: the widest page sets it. */
+static enum quern_status size_pools(struct qn_kv_layout *layout, uint32_t g,
+                                    const struct qn_plan_device *devices, uint32_t n_devices,
+                                    struct qn_kv_size size, struct quern_error *err)
+{
+    uint64_t widest = 1, limit = UINT64_MAX;
+    for (uint32_t h = 0; h < layout->n_homes; h++)
+        if (layout->home[h].group == g && layout->home[h].page_bytes > widest)
+            widest = layout->home[h].page_bytes;
+    layout->max_pools = 0;
+    for (uint32_t d = 0; d < n_devices; d++) {
+        const struct quern_caps *caps = &devices[d].caps;
+        if (!devices[d].handle)
+            continue;
+        limit = pool_limit(caps) < limit ? pool_limit(caps) : limit;
+        if (caps->max_pools > 0 && (layout->max_pools == 0 || caps->max_pools < layout->max_pools))
+            layout->max_pools = caps->max_pools;
+    }
+    uint64_t most = widest < limit ? limit / widest : 1, fit = POOL_BYTES / widest;
+    uint32_t pages = pages_of_sequence(layout->window[g], size.n_ctx);
+    fit = fit < 1 ? 1 : fit > pages ? pages : fit;
+    fit = fit > most ? most : fit;
+    layout->pages_per_pool[g] = (uint32_t)fit;
+    if (layout->max_pools > 0 && pools_of(layout, g, size) > layout->max_pools)
+        layout->pages_per_pool[g] =
+            (uint32_t)(((uint64_t)size.n_seqs * pages + layout->max_pools - 1) / layout->max_pools);
+    if (layout->pages_per_pool[g] <= most)
+        return QUERN_OK;
+    return qn_fail(err, QUERN_ERR_UNSUPPORTED,
+                   "a KV cache of %u sequences of %u tokens is more than the %u pools of %llu MiB that the "
+                   "device reaches: use fewer or shorter sequences, or keys and values in fewer bits",
+                   size.n_seqs, size.n_ctx, layout->max_pools, (unsigned long long)(most * widest >> 20));
+}
+
 enum quern_status qn_kv_layout_make(const struct quern_callbacks *cb, const struct quern_graph *graph,
                                     const uint8_t *place, const struct qn_plan_device *devices,
                                     uint32_t n_devices, enum quern_format k_format,
-                                    enum quern_format v_format, uint32_t n_ctx, struct qn_kv_layout *layout,
-                                    struct quern_error *err)
+                                    enum quern_format v_format, struct qn_kv_size size,
+                                    struct qn_kv_layout *layout, struct quern_error *err)
 {
     *layout = (struct qn_kv_layout){0};
     layout->layer = qn_zalloc(cb, graph->n_kv ? graph->n_kv : 1, sizeof *layout->layer);
@@ -110,20 +160,8 @@ enum quern_status qn_kv_layout_make(const struct quern_callbacks *cb, const stru
             status = check_format(v_format, "values", quern_graph_kv(graph, l)->head_dim_v, caps, err);
         layout->home[layout->layer[l].home].access |= 1u << place[n];
     }
-    /* a page takes the same number of pools in each home of its group: the widest page sets it */
-    for (uint32_t g = 0; g < layout->n_groups; g++) {
-        uint64_t widest = 1;
-        for (uint32_t h = 0; h < layout->n_homes; h++)
-            if (layout->home[h].group == g && layout->home[h].page_bytes > widest)
-                widest = layout->home[h].page_bytes;
-        uint64_t limit = POOL_BYTES;
-        for (uint32_t d = 0; d < n_devices; d++)
-            if (devices[d].handle && pool_limit(&devices[d].caps) < limit)
-                limit = pool_limit(&devices[d].caps);
-        uint32_t pages = pages_of_sequence(layout->window[g], n_ctx);
-        uint64_t fit = widest < limit ? limit / widest : 1;
-        layout->pages_per_pool[g] = fit < pages ? (uint32_t)fit : pages;
-    }
+    for (uint32_t g = 0; g < layout->n_groups && !status; g++)
+        status = size_pools(layout, g, devices, n_devices, size, err);
     for (uint32_t l = 0; l < graph->n_kv && !status; l++) {
         layout->layer[l].page_bytes = layout->home[layout->layer[l].home].page_bytes;
         layout->layer[l].pages_per_pool = layout->pages_per_pool[layout->layer[l].group];

@@ -91,16 +91,23 @@ struct qn_kv_layout {
     uint32_t n_groups;
     uint32_t window[QUERN_MAX_KV_GROUPS]; /* 0: all tokens */
     uint32_t pages_per_pool[QUERN_MAX_KV_GROUPS];
+    uint32_t max_pools; /* of a home; 0: any number */
     uint32_t n_homes;
     struct qn_kv_home home[QUERN_MAX_KV_GROUPS * QN_MAX_DEVICES];
     struct quern_kv_binding *layer; /* per KV layer of the graph */
 };
-/* n_ctx: longest sequence; a pool is made for one sequence, or for less where that is large. */
+/* What it is to hold at most: so many sequences of so many tokens. */
+struct qn_kv_size {
+    uint32_t n_seqs, n_ctx;
+};
+/* A pool is made for one sequence, or for less where that is large; for more where kernels reach few. */
 enum quern_status qn_kv_layout_make(const struct quern_callbacks *cb, const struct quern_graph *graph,
                                     const uint8_t *place, const struct qn_plan_device *devices,
                                     uint32_t n_devices, enum quern_format k_format,
-                                    enum quern_format v_format, uint32_t n_ctx, struct qn_kv_layout *layout,
-                                    struct quern_error *err);
+                                    enum quern_format v_format, struct qn_kv_size size,
+                                    struct qn_kv_layout *layout, struct quern_error *err);
+/* Whether its kernels reach as many pools as that takes. */
+bool qn_kv_layout_holds(const struct qn_kv_layout *layout, struct qn_kv_size size);
 void qn_kv_layout_finish(const struct quern_callbacks *cb, struct qn_kv_layout *layout);
 
 /* ---- plan.c ---- */

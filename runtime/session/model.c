@@ -56,11 +56,12 @@ static void free_variants(struct quern_model *model)
 }
 
 enum quern_status qn_model_variant(struct quern_model *model, enum quern_format k_format,
-                                   enum quern_format v_format, struct qn_variant **out,
-                                   struct quern_error *err)
+                                   enum quern_format v_format, struct qn_kv_size size,
+                                   struct qn_variant **out, struct quern_error *err)
 {
     for (*out = model->variants; *out; *out = (*out)->next)
-        if ((*out)->k_format == k_format && (*out)->v_format == v_format)
+        if ((*out)->k_format == k_format && (*out)->v_format == v_format &&
+            qn_kv_layout_holds(&(*out)->kv, size))
             return QUERN_OK;
     struct qn_variant *variant = qn_zalloc(&model->cb, 1, sizeof *variant);
     if (!variant)
@@ -69,7 +70,7 @@ enum quern_status qn_model_variant(struct quern_model *model, enum quern_format 
     variant->v_format = v_format;
     enum quern_status status =
         qn_kv_layout_make(&model->cb, &model->graph.view, model->place, model->plan_devices, model->n_devices,
-                          k_format, v_format, model->facts.n_ctx, &variant->kv, err);
+                          k_format, v_format, size, &variant->kv, err);
     if (status) {
         qn_free(&model->cb, variant);
         return status;

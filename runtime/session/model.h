@@ -49,10 +49,10 @@ struct quern_model {
 
 /* With the lock held: */
 
-/* Plans for these KV formats; made at first use, valid until the generation changes. */
+/* Plans for these KV formats and sequences; made at first use, valid until the generation changes. */
 enum quern_status qn_model_variant(struct quern_model *model, enum quern_format k_format,
-                                   enum quern_format v_format, struct qn_variant **variant,
-                                   struct quern_error *err);
+                                   enum quern_format v_format, struct qn_kv_size size,
+                                   struct qn_variant **variant, struct quern_error *err);
 /* The plan for a step, prepared. On failure *failed is the index of the device that failed, or QUERN_NONE. */
 enum quern_status qn_model_plan(struct quern_model *model, struct qn_variant *variant, uint32_t n_tokens,
                                 uint32_t n_outputs, struct qn_plan **plan, uint32_t *failed,

@@ -68,7 +68,8 @@ static enum quern_status follow_model(struct quern_session *s, struct quern_erro
     if (s->variant && s->generation == s->model->generation)
         return QUERN_OK;
     struct qn_variant *variant;
-    enum quern_status status = qn_model_variant(s->model, s->k_format, s->v_format, &variant, err);
+    enum quern_status status = qn_model_variant(s->model, s->k_format, s->v_format,
+                                                (struct qn_kv_size){s->n_seqs, s->n_ctx}, &variant, err);
     if (status)
         return status;
     if (s->variant)

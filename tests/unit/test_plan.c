@@ -141,9 +141,10 @@ static void test_kv_layout(void **state)
     struct qn_plan_device devices[2] = {fake_device(&all), fake_device(&all)};
     uint8_t place[64] = {0};
     struct qn_kv_layout layout;
+    const struct qn_kv_size size = {1, 4096};
     struct quern_error err;
     assert_int_equal(
-        qn_kv_layout_make(&cb, &graph.view, place, devices, 2, QUERN_F16, QUERN_Q8_0, 4096, &layout, &err),
+        qn_kv_layout_make(&cb, &graph.view, place, devices, 2, QUERN_F16, QUERN_Q8_0, size, &layout, &err),
         QUERN_OK);
     assert_int_equal(layout.n_groups, 2); /* full attention, and a window of 16 */
     assert_int_equal(layout.n_homes, 2);
@@ -161,7 +162,7 @@ static void test_kv_layout(void **state)
         place[n] = node->op == QUERN_OP_ATTENTION && node->layer == 1;
     }
     assert_int_equal(
-        qn_kv_layout_make(&cb, &graph.view, place, devices, 2, QUERN_F32, QUERN_F32, 4096, &layout, &err),
+        qn_kv_layout_make(&cb, &graph.view, place, devices, 2, QUERN_F32, QUERN_F32, size, &layout, &err),
         QUERN_OK);
     const struct qn_kv_home *home = &layout.home[layout.layer[1].home];
     assert_int_equal(home->owner, 1);
@@ -170,8 +171,47 @@ static void test_kv_layout(void **state)
     qn_kv_layout_finish(&cb, &layout);
 
     assert_int_equal(
-        qn_kv_layout_make(&cb, &graph.view, place, devices, 2, QUERN_Q4_0, QUERN_F32, 4096, &layout, &err),
+        qn_kv_layout_make(&cb, &graph.view, place, devices, 2, QUERN_Q4_0, QUERN_F32, size, &layout, &err),
         QUERN_ERR_UNSUPPORTED);
+    qn_graph_finish(&cb, &graph);
+}
+
+/* Kernels that reach few pools have larger ones, up to what the device allows. */
+static void test_kv_pools(void **state)
+{
+    (void)state;
+    struct qn_graph graph;
+    build_graph(&graph);
+    const struct quern_driver all = {.supports = supports_all};
+    struct qn_plan_device device = fake_device(&all);
+    uint8_t place[64] = {0};
+    struct qn_kv_layout layout;
+    struct qn_kv_size size = {8, 4096};
+    struct quern_error err;
+    device.caps.max_pools = 3;
+    assert_int_equal(
+        qn_kv_layout_make(&cb, &graph.view, place, &device, 1, QUERN_F16, QUERN_F16, size, &layout, &err),
+        QUERN_OK);
+    uint64_t pages = 8 * (4096 / QN_PAGE_TOKENS + 2);
+    assert_true(layout.pages_per_pool[0] * 3 >= pages && (layout.pages_per_pool[0] - 1) * 3 < pages);
+    assert_true(qn_kv_layout_holds(&layout, size));
+    size.n_ctx = 8192;
+    assert_false(qn_kv_layout_holds(&layout, size));
+    size.n_ctx = 4096;
+    device.caps.max_pool_bytes = layout.home[0].page_bytes * (layout.pages_per_pool[0] - 1);
+    qn_kv_layout_finish(&cb, &layout);
+
+    assert_int_equal(
+        qn_kv_layout_make(&cb, &graph.view, place, &device, 1, QUERN_F16, QUERN_F16, size, &layout, &err),
+        QUERN_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "fewer or shorter sequences"));
+    device.caps.max_pools = 0; /* any number of small ones */
+    assert_int_equal(
+        qn_kv_layout_make(&cb, &graph.view, place, &device, 1, QUERN_F16, QUERN_F16, size, &layout, &err),
+        QUERN_OK);
+    assert_true(layout.pages_per_pool[0] <= 4096 / QN_PAGE_TOKENS + 2);
+    assert_true(qn_kv_layout_holds(&layout, size));
+    qn_kv_layout_finish(&cb, &layout);
     qn_graph_finish(&cb, &graph);
 }
 
@@ -247,8 +287,9 @@ int main(void)
 {
     cb = qn_callbacks_resolve(NULL);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_memory),    cmocka_unit_test(test_buckets), cmocka_unit_test(test_place),
-        cmocka_unit_test(test_kv_layout), cmocka_unit_test(test_plan),    cmocka_unit_test(test_work),
+        cmocka_unit_test(test_memory),    cmocka_unit_test(test_buckets),  cmocka_unit_test(test_place),
+        cmocka_unit_test(test_kv_layout), cmocka_unit_test(test_kv_pools), cmocka_unit_test(test_plan),
+        cmocka_unit_test(test_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
