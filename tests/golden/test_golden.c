@@ -1,6 +1,10 @@
 /* Every reference model through the public API: logits in one batch, token by token and in chunks, greedy
- * continuations, and what becomes of damaged files. With an argument: the models on that device, "vulkan"
- * with the validation layer on. */
+ * continuations, and what becomes of damaged files.
+ *
+ *     test_golden [DEVICE [MODEL...]]
+ *
+ * With a device: the models on it, "vulkan" with the validation layer on; all, or those that are named
+ * ("olmoe"), whose names begin like this ("qmoe."), and those with float32 weights ("float"). */
 #include <quern/quern.h>
 
 #include "models/arch.h"
@@ -17,6 +21,8 @@ enum { N = QN_GOLDEN_TOKENS, MAX_MODELS = 256 };
 
 static struct quern_error err;
 static const char *device = "cpu";
+static char **only; /* names of models; no names: all */
+static int n_only;
 static int n_complaints; /* of the validation layer */
 
 static void on_log(void *user, enum quern_log_level level, const char *text)
@@ -218,18 +224,34 @@ static void check_model(const char *name, bool exact)
     qn_golden_finish(&golden);
 }
 
-/* Runs all float32 models, or all quantised ones. */
+/* A whole name, a beginning that ends with a dot, or "float". */
+static bool is_named(const char *argument, const char *name)
+{
+    size_t length = strlen(argument);
+    return strcmp(argument, name) == 0 || (strcmp(argument, "float") == 0 && !strchr(name, '.')) ||
+           (length > 0 && argument[length - 1] == '.' && strncmp(argument, name, length) == 0);
+}
+
+static bool is_wanted(const char *name)
+{
+    bool wanted = n_only == 0;
+    for (int i = 0; i < n_only; i++)
+        wanted = wanted || is_named(only[i], name);
+    return wanted;
+}
+
+/* Runs all float32 models, or all quantised ones, that are wanted. */
 static void check_models(bool quantised, bool exact)
 {
     static char names[MAX_MODELS][64];
     size_t n = qn_golden_list(names, MAX_MODELS), n_run = 0;
     assert_true(n < MAX_MODELS);
     for (size_t i = 0; i < n; i++)
-        if ((strchr(names[i], '.') != NULL) == quantised) {
+        if ((strchr(names[i], '.') != NULL) == quantised && is_wanted(names[i])) {
             check_model(names[i], exact);
             n_run++;
         }
-    assert_true(n_run >= 15);
+    assert_true(n_run >= (n_only == 0 ? 15 : 0));
 }
 
 static void test_float(void **state)
@@ -260,6 +282,8 @@ static void test_kv_formats(void **state)
         struct limits limits;
     } cases[] = {{QUERN_F16, {0.02, 0.005, 1e-4}}, {QUERN_Q8_0, {0.5, 0.1, 0.01}}};
     struct qn_golden golden;
+    if (!is_wanted("qwen3"))
+        return;
     assert_true(qn_golden_load(&golden, "qwen3")); /* heads of 32: a block of Q8_0 */
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct run run;
@@ -415,8 +439,27 @@ static bool device_is_there(const char *name)
     return status == QUERN_OK;
 }
 
+/* An argument that names no model, or NULL. */
+static const char *unknown_name(void)
+{
+    static char names[MAX_MODELS][64];
+    size_t n = qn_golden_list(names, MAX_MODELS);
+    for (int i = 0; i < n_only; i++) {
+        bool found = false;
+        for (size_t k = 0; k < n; k++)
+            found = found || is_named(only[i], names[k]);
+        if (!found)
+            return only[i];
+    }
+    return NULL;
+}
+
 static int run_on_device(const char *name)
 {
+    if (unknown_name()) {
+        fprintf(stderr, "test_golden: there is no model %s\n", unknown_name());
+        return 2;
+    }
     if (!device_is_there(name)) {
         fprintf(stderr, "SKIPPED: the reference models on device %s: %s\n", name, err.text);
         return 77;
@@ -433,6 +476,8 @@ static int run_on_device(const char *name)
 
 int main(int argc, char **argv)
 {
+    only = argv + 2;
+    n_only = argc > 2 ? argc - 2 : 0;
     if (argc > 1)
         return run_on_device(argv[1]);
     const struct CMUnitTest tests[] = {
