@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Compiles every kernel of kernels.inc, has the modules validated, and writes them as one C file. Modules whose inputs
-are as they were are taken from the folder OUT.spv, where the last run left them.
+are as they were are taken from the folder OUT.spv, where the last run left them; or from $QUERN_SPIRV, which builds that
+are made one after another may share.
 
 usage: compile.py GLSLC SPIRV_VAL FORMATS_INC KERNELS_INC OUT.c OUT.d INCLUDE_DIR...   (SPIRV_VAL "": none)"""
 import concurrent.futures
@@ -46,8 +47,8 @@ def main():
     source_dir = pathlib.Path(kernels_inc).parent
     modules = list(rows(pathlib.Path(kernels_inc).read_text(), pathlib.Path(formats_inc).read_text()))
 
-    folder = pathlib.Path(out_c).with_suffix(".spv")
-    folder.mkdir(exist_ok=True)
+    folder = pathlib.Path(os.environ.get("QUERN_SPIRV") or pathlib.Path(out_c).with_suffix(".spv"))
+    folder.mkdir(parents=True, exist_ok=True)
     version = subprocess.run([glslc, "--version"], capture_output=True, check=True).stdout
 
     def build(module):
@@ -56,7 +57,7 @@ def main():
         command = [glslc, "--target-env=vulkan1.2", "-fshader-stage=comp", "-O", "-MD", "-MF", str(deps),
                    *(f"-I{d}" for d in folders), *defines, str(source_dir / source), "-o", str(target)]
         check = [spirv_val, "--target-env", "vulkan1.2", str(target)]
-        made_by = [version, spirv_val, command]
+        made_by = [version, bool(spirv_val), source, defines]
         try:
             if key.read_text() == digest(made_by, inputs_of(deps)):
                 return name, target.read_bytes(), "", inputs_of(deps)

@@ -3,6 +3,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 root=$PWD
 export root
+export QUERN_SPIRV="$root/build-check/spirv" # compiled once for all builds
 jobs=$(nproc)
 export CLICOLOR_FORCE=0
 
