@@ -1,7 +1,12 @@
-/* Times every matmul case (cases.h) and says which fraction of the machine's measured limits it reaches.
+/* Times kernels and says which fraction of the machine's measured limits they reach: every matmul kernel of
+ * the CPU (cases.h), or every operation of a Vulkan device (op_cases.h).
  *
  *     bench_kernels [--json] [--threads N] [--seconds S] [--k K] [--rows N] [--tokens N]
  *                   [--pool MIB] [FILTER...]
+ *
+ *     bench_kernels --device vulkan[:N] [--disable FEATURE,...] [--exact] [--json] [--seconds S] [--k K]
+ * [--rows N]
+ *                   [--tokens N] [--pool MIB] [OPERATION|FORMAT...]
  *
  * FILTER: part of a kernel's name, such as "q4_k__avx512"; several must all match. Weights are taken from a
  * pool larger than the caches, so that one token reads memory as decoding does; a small pool and few rows
@@ -9,6 +14,9 @@
 #include "cases.h"
 #include "support/fill.h"
 #include "limits.h"
+#ifdef QN_LIMIT_KERNELS
+#include "bench_device.h"
+#endif
 
 #include "base/host.h"
 #include "base/thread.h"
@@ -20,11 +28,12 @@
 enum { MAX_FILTERS = 8, MAX_TOKENS = 512, UNIT_ROWS = 32, POOL_MIB = 192 };
 
 struct options {
-    bool json;
+    const char *device, *disable;
+    bool json, exact;
     int threads;
     double seconds;
-    size_t k, rows, pool_bytes;
-    uint32_t tokens; /* 0: 1, 8 and 512 */
+    size_t k, rows, pool_bytes; /* 0: what suits the device */
+    uint32_t tokens;            /* 0: 1, 8 and 512 */
     const char *filter[MAX_FILTERS];
     int n_filters;
     struct qn_limits limits;
@@ -156,36 +165,79 @@ static double number_after(int argc, char **argv, int *i)
     return number;
 }
 
-int main(int argc, char **argv)
+#ifdef QN_LIMIT_KERNELS
+static int bench_vulkan(const struct options *options)
 {
-    struct options options = {.threads = qn_cpu_count(),
-                              .seconds = 0.3,
-                              .k = 2048,
-                              .rows = 8192,
-                              .pool_bytes = (size_t)POOL_MIB << 20};
+    const char *index = strchr(options->device, ':');
+    struct qn_bench_device device = {
+        .device = index ? (uint32_t)strtoul(index + 1, NULL, 10) : 0,
+        .disable = options->disable,
+        .json = options->json,
+        .exact = options->exact,
+        .seconds = options->seconds,
+        .sizes = {.k = (uint32_t)options->k,
+                  .rows = (uint32_t)options->rows,
+                  .pool = options->pool_bytes,
+                  .tokens = options->tokens},
+    };
+    for (int i = 0; i < options->n_filters; i++)
+        if (!qn_op_choose(&device.choice, options->filter[i])) {
+            fprintf(stderr, "bench_kernels: %s is no operation or number format\n", options->filter[i]);
+            return 2;
+        }
+    return qn_bench_vulkan(&device);
+}
+#endif
+
+static void parse(int argc, char **argv, struct options *options)
+{
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--json") == 0)
-            options.json = true;
+            options->json = true;
+        else if (strcmp(argv[i], "--exact") == 0)
+            options->exact = true;
+        else if (strcmp(argv[i], "--device") == 0 && i + 1 < argc)
+            options->device = argv[++i];
+        else if (strcmp(argv[i], "--disable") == 0 && i + 1 < argc)
+            options->disable = argv[++i];
         else if (strcmp(argv[i], "--threads") == 0)
-            options.threads = (int)number_after(argc, argv, &i);
+            options->threads = (int)number_after(argc, argv, &i);
         else if (strcmp(argv[i], "--seconds") == 0)
-            options.seconds = number_after(argc, argv, &i);
+            options->seconds = number_after(argc, argv, &i);
         else if (strcmp(argv[i], "--k") == 0)
-            options.k = (size_t)number_after(argc, argv, &i);
+            options->k = (size_t)number_after(argc, argv, &i);
         else if (strcmp(argv[i], "--rows") == 0)
-            options.rows = ((size_t)number_after(argc, argv, &i) + UNIT_ROWS - 1) / UNIT_ROWS * UNIT_ROWS;
+            options->rows = ((size_t)number_after(argc, argv, &i) + UNIT_ROWS - 1) / UNIT_ROWS * UNIT_ROWS;
         else if (strcmp(argv[i], "--pool") == 0)
-            options.pool_bytes = (size_t)number_after(argc, argv, &i) << 20;
+            options->pool_bytes = (size_t)number_after(argc, argv, &i) << 20;
         else if (strcmp(argv[i], "--tokens") == 0)
-            options.tokens = (uint32_t)number_after(argc, argv, &i);
-        else if (options.n_filters < MAX_FILTERS)
-            options.filter[options.n_filters++] = argv[i];
+            options->tokens = (uint32_t)number_after(argc, argv, &i);
+        else if (options->n_filters < MAX_FILTERS)
+            options->filter[options->n_filters++] = argv[i];
     }
-    if (options.threads > QN_BENCH_THREADS || options.tokens > MAX_TOKENS || options.k < 256) {
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {.device = "cpu", .threads = qn_cpu_count(), .seconds = 0.3};
+    parse(argc, argv, &options);
+    bool sizes_fit = options.tokens <= MAX_TOKENS && (options.k == 0 || options.k >= 256);
+    if (options.threads > QN_BENCH_THREADS || !sizes_fit) {
         fprintf(stderr, "bench_kernels: at most %d threads and %d tokens, k at least 256\n", QN_BENCH_THREADS,
                 MAX_TOKENS);
         return 2;
     }
+#ifdef QN_LIMIT_KERNELS
+    if (strncmp(options.device, "vulkan", 6) == 0)
+        return bench_vulkan(&options);
+#endif
+    if (strcmp(options.device, "cpu") != 0) {
+        fprintf(stderr, "bench_kernels: this build has no device %s\n", options.device);
+        return 2;
+    }
+    options.k = options.k ? options.k : 2048;
+    options.rows = options.rows ? options.rows : 8192;
+    options.pool_bytes = options.pool_bytes ? options.pool_bytes : (size_t)POOL_MIB << 20;
     qn_measure_limits(qn_isa_detect(), options.threads, &options.limits);
     if (options.json)
         printf("{\"threads\": %d, \"read_bytes_per_second\": %.6g, \"int8_operations_per_second\": %.6g, "

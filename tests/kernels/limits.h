@@ -9,9 +9,14 @@ enum { QN_BENCH_THREADS = 64 };
 
 struct qn_limits {
     double read_bytes; /* bytes per second from memory, several streams a thread */
+    double copy_bytes; /* bytes per second, read and written together; 0: not measured */
     double int8_ops;   /* 8-bit multiplications and additions per second; 0: not known for this machine */
     double float_ops;  /* the same in single precision */
 };
+
+/* Of Vulkan device number `index`, through kernels in the folder (limit_test.comp). False: it cannot be
+ * opened. */
+bool qn_measure_gpu_limits(const char *folder, uint32_t index, struct qn_limits *limits);
 
 void qn_measure_limits(uint32_t isa, int threads, struct qn_limits *limits);
 

@@ -1,10 +1,12 @@
 /* See op_cases.h. */
 #include "op_cases.h"
 
+#include "base/host.h"
 #include "formats/formats.h"
 #include "test.h"
 
 #include <ctype.h>
+#include <strings.h>
 
 enum { FILLED_BLOCKS = 1021, KV_PAGES = 300, PAGES_PER_POOL = 40 };
 
@@ -235,6 +237,116 @@ void qn_op_cases(enum quern_op op, qn_op_visit visit, void *user)
 {
     for (size_t i = 0; i < lists[op].n; i++)
         visit(&lists[op].cases[i], user);
+}
+
+bool qn_op_reads_weights(enum quern_op op)
+{
+    return op == QUERN_OP_EMBED || op == QUERN_OP_MATMUL || op == QUERN_OP_MOE_MATMUL;
+}
+
+bool qn_op_choose(struct qn_op_choice *choice, const char *name)
+{
+    for (int op = 0; op < QUERN_OP_END; op++)
+        if (strcmp(name, names[op]) == 0)
+            return choice->any_op = choice->op[op] = true;
+    for (int f = 0; f < QUERN_FORMAT_END; f++) {
+        const char *known = quern_format_name((enum quern_format)f);
+        if (known && strcasecmp(name, known) == 0) {
+            choice->formats |= (uint64_t)1 << f;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool qn_op_is_chosen(const struct qn_op_choice *choice, enum quern_op op, enum quern_format format)
+{
+    return (!choice->any_op || choice->op[op]) &&
+           (!qn_op_reads_weights(op) || choice->formats == 0 || (choice->formats >> format & 1));
+}
+
+/* ---------------------------------------------------------------- the benchmark's */
+
+/* One token reads much, more tokens reuse it. */
+static void bench_products(struct qn_op_case at, const struct qn_op_sizes *sizes, qn_op_visit visit,
+                           void *user)
+{
+    const uint32_t some_tokens[] = {1, 8, sizes->many};
+    const struct qn_format *format = qn_format_get(at.format);
+    for (size_t i = 0; i < (sizes->tokens ? 1 : QN_LEN(some_tokens)); i++) {
+        at.tokens = sizes->tokens ? sizes->tokens : some_tokens[i];
+        uint64_t row_bytes = (uint64_t)sizes->k / format->block_len * format->block_bytes;
+        uint32_t fitting = (uint32_t)(sizes->pool / row_bytes + 1);
+        if (at.op == QUERN_OP_MATMUL) {
+            at.matmul.k = sizes->k;
+            at.matmul.n[0] = at.tokens > 8 ? sizes->rows : fitting;
+        } else {
+            at.moe.k = sizes->k, at.moe.n = sizes->rows / 4 + 1, at.moe.n_used = 8, at.moe.n_expert = 64;
+            at.moe.spread = QN_SPREAD_RANDOM;
+        }
+        visit(&at, user);
+    }
+}
+
+static void bench_attention(struct qn_op_case at, const struct qn_op_sizes *sizes, qn_op_visit visit,
+                            void *user)
+{
+    const uint32_t some_tokens[] = {1, sizes->many};
+    static const enum quern_format formats[] = {QUERN_F16, QUERN_Q8_0};
+    for (size_t i = 0; i < (sizes->tokens ? 1 : QN_LEN(some_tokens)); i++)
+        for (size_t f = 0; f < QN_LEN(formats); f++) {
+            uint32_t n_head = sizes->rows >= 4096 ? 32 : 8;
+            at.tokens = sizes->tokens ? sizes->tokens : some_tokens[i];
+            at.format = at.v_format = formats[f];
+            at.kv.layer = (struct quern_kv_layer){n_head / 4, 128, 128, 0};
+            at.kv.n_head = n_head, at.kv.page_tokens = 32, at.kv.n_seqs = 1, at.kv.scale = 0.1f;
+            at.kv.held[0] = at.tokens > 8 && at.op == QUERN_OP_ATTENTION ? 0 : sizes->held;
+            at.kv.fed[0] = at.tokens;
+            visit(&at, user);
+        }
+}
+
+void qn_op_bench(enum quern_op op, enum quern_format format, const struct qn_op_sizes *sizes,
+                 qn_op_visit visit, void *user)
+{
+    struct qn_op_case at = {
+        .op = op, .format = format, .tokens = sizes->tokens ? sizes->tokens : sizes->many};
+    uint32_t d = sizes->k;
+    switch (op) {
+    case QUERN_OP_EMBED:
+        at.embed.d = d, at.embed.n_vocab = 32000, at.embed.scale = 1;
+        break;
+    case QUERN_OP_NORM:
+        at.norm.d = at.norm.group = d, at.norm.weight = at.norm.addend = true;
+        break;
+    case QUERN_OP_MATMUL:
+    case QUERN_OP_MOE_MATMUL:
+        bench_products(at, sizes, visit, user);
+        return;
+    case QUERN_OP_ROPE:
+        at.rope.attr = (struct quern_rope_attr){QUERN_ROPE_HALVES, 128, 128, 10000, 1, 0, 0, 0, 1, 0};
+        at.rope.n_head = d / 128 + 1, at.rope.stride = 1;
+        break;
+    case QUERN_OP_KV_STORE:
+    case QUERN_OP_ATTENTION:
+        bench_attention(at, sizes, visit, user);
+        return;
+    case QUERN_OP_ACTIVATION:
+        at.activation.n = 3 * d, at.activation.act = QUERN_ACT_SILU, at.activation.up = true;
+        break;
+    case QUERN_OP_ADD:
+        at.add.d = d, at.add.scale = 1;
+        break;
+    case QUERN_OP_ROWS:
+        at.rows.d = d, at.outputs = true;
+        break;
+    case QUERN_OP_MOE_ROUTE:
+        at.route.attr = (struct quern_moe_route_attr){128, 8, QUERN_GATING_SOFTMAX, 1, 1};
+        break;
+    default:
+        at.combine.n = d, at.combine.n_used = 8, at.combine.residual = true;
+    }
+    visit(&at, user);
 }
 
 /* ---------------------------------------------------------------- random cases */

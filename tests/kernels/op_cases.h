@@ -85,6 +85,26 @@ typedef void (*qn_op_visit)(const struct qn_op_case *at, void *user);
 void qn_op_cases(enum quern_op op, qn_op_visit visit, void *user);
 struct qn_op_case qn_op_random(enum quern_op op, enum quern_format format, uint64_t *state);
 
+/* What the benchmark times: the operation at a size that fills a device. */
+struct qn_op_sizes {
+    uint32_t k, rows; /* of matrices */
+    uint32_t held;    /* tokens before the step that attention sees */
+    uint64_t pool;    /* bytes of weights that one token is to read, more than caches hold */
+    uint32_t tokens;  /* 0: 1, 8 and `many` */
+    uint32_t many;    /* at most QN_CASE_TOKENS */
+};
+void qn_op_bench(enum quern_op op, enum quern_format format, const struct qn_op_sizes *sizes,
+                 qn_op_visit visit, void *user);
+
+/* Operations and formats by name, as arguments of programs. */
+struct qn_op_choice {
+    bool op[QUERN_OP_END], any_op;
+    uint64_t formats; /* bit per format; 0: all */
+};
+bool qn_op_choose(struct qn_op_choice *choice, const char *name); /* false: nothing has that name */
+bool qn_op_reads_weights(enum quern_op op);                       /* which have formats */
+bool qn_op_is_chosen(const struct qn_op_choice *choice, enum quern_op op, enum quern_format format);
+
 /* The case in words: "matmul q4_k k 256 n 33 tokens 5 bias". */
 void qn_op_print(const struct qn_op_case *at, char *text, size_t size);
 

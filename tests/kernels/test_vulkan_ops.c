@@ -18,7 +18,6 @@
 #include "test.h"
 
 #include <math.h>
-#include <strings.h>
 
 enum { FEWEST_FORMATS = 28, SKIPPED = 77, FAST = 1, EXACT = 2 };
 
@@ -27,8 +26,7 @@ static struct {
     uint64_t seed;
     bool large, verbose;
     const char *disable;
-    bool op[QUERN_OP_END], any_op;
-    uint64_t formats; /* bit per format; 0: all */
+    struct qn_op_choice choice;
 } options = {.seed = 1};
 
 static struct {
@@ -368,15 +366,9 @@ static void run_modes(struct qn_op_case at, struct tally *tally)
     tally->seed++;
 }
 
-static bool is_weight_op(enum quern_op op)
-{
-    return op == QUERN_OP_EMBED || op == QUERN_OP_MATMUL || op == QUERN_OP_MOE_MATMUL;
-}
-
 static bool is_wanted(enum quern_op op, enum quern_format format)
 {
-    return (gpu.formats >> format & 1) &&
-           (!is_weight_op(op) || options.formats == 0 || (options.formats >> format & 1));
+    return (gpu.formats >> format & 1) && qn_op_is_chosen(&options.choice, op, format);
 }
 
 static void visit(const struct qn_op_case *listed, void *user)
@@ -401,7 +393,7 @@ static void run_random(enum quern_op op, struct tally *tally)
         for (int format = 0; format < QUERN_FORMAT_END; format++) {
             uint64_t state = tally->seed;
             tally->n_listed++;
-            if ((is_weight_op(op) || format == 0) && is_wanted(op, (enum quern_format)format))
+            if ((qn_op_reads_weights(op) || format == 0) && is_wanted(op, (enum quern_format)format))
                 run_modes(qn_op_random(op, (enum quern_format)format, &state), tally);
         }
 }
@@ -409,7 +401,7 @@ static void run_random(enum quern_op op, struct tally *tally)
 static void run_op(enum quern_op op)
 {
     struct tally tally = {.seed = 1};
-    if (options.any_op && !options.op[op])
+    if (options.choice.any_op && !options.choice.op[op])
         return;
     qn_op_cases(op, visit, &tally);
     run_random(op, &tally);
@@ -479,21 +471,6 @@ static void test_formats(void **state)
     assert_true(n >= FEWEST_FORMATS);
 }
 
-static bool set_name(const char *name)
-{
-    for (int op = 0; op < QUERN_OP_END; op++)
-        if (strcmp(name, qn_op_name((enum quern_op)op)) == 0)
-            return options.any_op = options.op[op] = true;
-    for (int f = 0; f < QUERN_FORMAT_END; f++) {
-        const char *known = quern_format_name((enum quern_format)f);
-        if (known && strcasecmp(name, known) == 0) {
-            options.formats |= (uint64_t)1 << f;
-            return true;
-        }
-    }
-    return false;
-}
-
 static bool set_number(const char *name, const char *text)
 {
     unsigned long long number = strtoull(text, NULL, 10);
@@ -525,7 +502,7 @@ static bool parse(int argc, char **argv)
             options.modes = FAST | EXACT;
         else if (i + 1 < argc && set_number(argv[i], argv[i + 1]))
             i++;
-        else if (!set_name(argv[i]))
+        else if (!qn_op_choose(&options.choice, argv[i]))
             return fprintf(stderr, "test_vulkan_ops: %s is no option, operation or number format\n", argv[i]),
                    false;
     }

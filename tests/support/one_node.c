@@ -284,15 +284,12 @@ static int32_t move_bytes(const struct qn_case *c, const struct qn_rig *rig, str
     return status;
 }
 
-static int32_t prepare(const struct qn_case *c, struct qn_rig *rig, struct quern_error *err)
+/* values: room for the graph's. */
+static struct quern_graph graph_of(const struct qn_case *c, struct quern_value values[QN_CASE_VALUES])
 {
-    struct quern_value values[QN_CASE_VALUES];
-    struct quern_binding bindings[QN_CASE_VALUES];
-    for (uint32_t i = 0; i < c->n_values; i++) {
+    for (uint32_t i = 0; i < c->n_values; i++)
         values[i] = c->values[i].value;
-        bindings[i] = (struct quern_binding){.buffer = buffer_of(c, rig, i), .bytes = c->values[i].bytes};
-    }
-    struct quern_graph graph = {.struct_size = sizeof graph,
+    return (struct quern_graph){.struct_size = sizeof(struct quern_graph),
                                 .value_size = sizeof values[0],
                                 .node_size = sizeof c->node,
                                 .kv_size = sizeof c->kv,
@@ -302,6 +299,28 @@ static int32_t prepare(const struct qn_case *c, struct qn_rig *rig, struct quern
                                 .values = values,
                                 .nodes = &c->node,
                                 .kv = &c->kv};
+}
+
+struct qn_node_work qn_case_work(const struct qn_case *c, uint64_t n_kv)
+{
+    struct quern_value values[QN_CASE_VALUES];
+    const struct quern_graph graph = graph_of(c, values);
+    const struct quern_kv_binding *at = &c->kv_at;
+    uint64_t kv_bytes = 0;
+    if (c->n_pools > 0)
+        kv_bytes = (qn_format_row_bytes((enum quern_format)at->k_format, c->kv.head_dim_k) +
+                    qn_format_row_bytes((enum quern_format)at->v_format, c->kv.head_dim_v)) *
+                   c->kv.n_head_kv;
+    return qn_node_work(&graph, 0, c->n_tokens, c->n_outputs, n_kv, kv_bytes);
+}
+
+static int32_t prepare(const struct qn_case *c, struct qn_rig *rig, struct quern_error *err)
+{
+    struct quern_value values[QN_CASE_VALUES];
+    struct quern_binding bindings[QN_CASE_VALUES];
+    const struct quern_graph graph = graph_of(c, values);
+    for (uint32_t i = 0; i < c->n_values; i++)
+        bindings[i] = (struct quern_binding){.buffer = buffer_of(c, rig, i), .bytes = c->values[i].bytes};
     uint32_t node = 0;
     struct quern_segment segment = {.struct_size = sizeof segment,
                                     .n_nodes = 1,

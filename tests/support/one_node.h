@@ -5,7 +5,7 @@
 #ifndef QN_TEST_ONE_NODE_H
 #define QN_TEST_ONE_NODE_H
 
-#include <quern/driver.h>
+#include "graph/graph.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -101,6 +101,9 @@ int32_t qn_rig_run(const struct qn_case *c, struct qn_rig *rig, uint32_t chunk, 
 
 /* All tokens once more in one batch, with what lies on the device. */
 int32_t qn_rig_again(const struct qn_case *c, struct qn_rig *rig, struct quern_error *err);
+
+/* Arithmetic and the least bytes that must move, of all tokens; n_kv: keys that a token sees. */
+struct qn_node_work qn_case_work(const struct qn_case *c, uint64_t n_kv);
 
 void qn_left_init(const struct qn_case *c, struct qn_left *left);
 void qn_left_finish(struct qn_left *left);
