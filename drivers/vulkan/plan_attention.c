@@ -7,8 +7,11 @@
 #include <string.h>
 
 enum {
-    MAX_HEAD = 512, /* of attention.comp */
+    MAX_HEAD = 512,
     MAX_PAGE_TOKENS = 64,
+    MAX_SPLIT_TOKENS = 8, /* of a segment whose attention takes every block of keys by itself */
+    MAX_QUERY = 32,       /* vectors of the queries that an invocation of attention_split.comp keeps */
+    MAX_PRODUCTS = 256,   /* heads * tokens of a page: 8 KiB of its shared memory */
 };
 
 /* Turns a position of each pair modulo 1, in 64 bits: the high and the low word. */
@@ -111,21 +114,40 @@ void qn_vk_plan_kv_store(struct qn_vk_plan *p)
     }
 }
 
-void qn_vk_plan_attention(struct qn_vk_plan *p)
+/* ---------------------------------------------------------------- attention */
+
+/* What the kernels of attention are made for. */
+struct attention {
+    const struct quern_attention_attr *attr;
+    const struct quern_kv_layer *kv;
+    const struct quern_kv_binding *at;
+    uint32_t n_share; /* query heads that share a KV head */
+};
+
+static bool begin_at_vectors(const struct quern_kv_binding *at, uint32_t format, uint64_t offset, uint32_t n)
 {
-    const struct quern_attention_attr *attr = &p->node->attr.attention;
-    const struct quern_kv_layer *kv = quern_graph_kv(p->segment->graph, attr->kv_layer);
-    struct qn_vk_dispatch *d = qn_vk_add(p, QN_VK_ATTENTION, attr->n_head, p->segment->max_tokens);
-    qn_vk_bind_rows(p, d, 1, p->node->in[0], false);
-    uint32_t sinks = qn_vk_bind_vector(p, d, 2, p->node->in[1]);
-    qn_vk_bind_rows(p, d, 3, p->node->out[0], true);
-    const struct quern_kv_binding *at = bind_pools(p, d, 4, attr->kv_layer, false);
-    const uint32_t words[] = {kv->head_dim_k,
-                              kv->head_dim_v,
-                              attr->n_head,
+    uint64_t vector = format == QUERN_F32 ? 16 : 8;
+    return format == QUERN_Q8_0 || (n % 4 == 0 && offset % vector == 0 && at->page_bytes % vector == 0);
+}
+
+/* Heads of a workgroup, at most `most`: all workgroups have about as many. */
+static uint32_t heads_at_once(const struct attention *a, uint32_t most)
+{
+    return qn_vk_ceil_div(a->n_share, qn_vk_ceil_div(a->n_share, most));
+}
+
+/* A dispatch of one of the kernels; its pools are to be bound. */
+static void set_attention(struct qn_vk_plan *p, struct qn_vk_dispatch *d, const struct attention *a,
+                          uint32_t heads, uint32_t rows, uint32_t sinks)
+{
+    const struct quern_kv_binding *at = a->at;
+    const struct quern_kv_layer *kv = a->kv;
+    bool wide = begin_at_vectors(at, at->k_format, at->k_offset, kv->head_dim_k) &&
+                begin_at_vectors(at, at->v_format, at->v_offset, kv->head_dim_v);
+    const uint32_t constants[] = {kv->head_dim_k,  kv->head_dim_v, at->k_format, at->v_format,
+                                  at->page_tokens, heads,          wide,         rows};
+    const uint32_t words[] = {a->attr->n_head,
                               kv->n_head_kv,
-                              at->k_format,
-                              at->v_format,
                               at->group,
                               kv->window,
                               at->pages_per_pool,
@@ -133,9 +155,81 @@ void qn_vk_plan_attention(struct qn_vk_plan *p)
                               (uint32_t)at->k_offset,
                               (uint32_t)at->v_offset,
                               sinks,
-                              qn_vk_word(attr->scale),
-                              qn_vk_word(attr->softcap)};
+                              p->segment->max_tokens,
+                              qn_vk_word(a->attr->scale),
+                              qn_vk_word(a->attr->softcap)};
+    memcpy(d->constants, constants, sizeof constants);
     memcpy(d->words, words, sizeof words);
+}
+
+/* The groups of the dispatch become x * blocks of keys * tokens, which each run says. */
+static void set_indirect(struct qn_vk_plan *p, struct qn_vk_dispatch *d, uint32_t x, uint32_t window)
+{
+    struct quern_prepared *prepared = p->prepared;
+    if (!p->status && !qn_grow(p->device->cb, &prepared->sizes, &prepared->cap_sizes, prepared->n_sizes + 1,
+                               sizeof *prepared->sizes))
+        p->status = qn_fail_memory(p->err, "a prepared segment");
+    if (p->status)
+        return;
+    d->indirect = QN_VK_MAX_BUFFERS - 1;
+    d->bound[d->indirect] = (struct qn_vk_bound){
+        .kind = QN_VK_BOUND_SIZES, .offset = 12 * (uint64_t)prepared->n_sizes, .bytes = 12};
+    prepared->sizes[prepared->n_sizes++] = (struct qn_vk_sizes){x, window};
+}
+
+/* For few tokens: each block of keys in a workgroup of its own, then they are merged. */
+static void plan_split(struct qn_vk_plan *p, const struct attention *a)
+{
+    uint32_t slice = qn_vk_ceil_div(a->kv->head_dim_k, 32); /* SLICE of attention.glsl */
+    uint32_t most = MAX_QUERY / slice, fit = MAX_PRODUCTS / a->at->page_tokens;
+    uint32_t heads = heads_at_once(a, most < fit ? most : fit);
+    uint64_t part =
+        16 * (1 + (uint64_t)qn_vk_ceil_div(a->kv->head_dim_v, 4)) * a->attr->n_head * p->segment->max_tokens;
+    if (part > p->prepared->part_bytes)
+        p->prepared->part_bytes = part;
+
+    struct qn_vk_dispatch *d = qn_vk_add(p, QN_VK_ATTENTION_SPLIT, 1, 1);
+    set_attention(p, d, a, heads, 0, QUERN_NONE);
+    set_indirect(p, d, a->kv->n_head_kv * qn_vk_ceil_div(a->n_share, heads), a->kv->window);
+    qn_vk_bind_rows(p, d, 1, p->node->in[0], false);
+    d->bound[2] = (struct qn_vk_bound){.kind = QN_VK_BOUND_PARTS, .written = true};
+    bind_pools(p, d, 3, a->attr->kv_layer, false);
+
+    uint64_t vectors = (uint64_t)a->attr->n_head * qn_vk_ceil_div(a->kv->head_dim_v, 4);
+    d = qn_vk_add(p, QN_VK_ATTENTION_COMBINE, qn_vk_ceil_div(vectors, QN_VK_GROUP), p->segment->max_tokens);
+    uint32_t sinks = qn_vk_bind_vector(p, d, 2, p->node->in[1]);
+    set_attention(p, d, a, heads, 0, sinks);
+    d->bound[1] = (struct qn_vk_bound){.kind = QN_VK_BOUND_PARTS};
+    qn_vk_bind_rows(p, d, 3, p->node->out[0], true);
+}
+
+/* For many: queries share the keys that go through shared memory. */
+static void plan_tiles(struct qn_vk_plan *p, const struct attention *a)
+{
+    uint32_t rows = a->kv->head_dim_v <= 128 ? 16 : a->kv->head_dim_v <= 256 ? 8 : 4;
+    uint32_t heads = heads_at_once(a, rows);
+    struct qn_vk_dispatch *d =
+        qn_vk_add(p, QN_VK_ATTENTION, a->kv->n_head_kv * (uint64_t)qn_vk_ceil_div(a->n_share, heads),
+                  qn_vk_ceil_div(p->segment->max_tokens, rows / heads));
+    uint32_t sinks = qn_vk_bind_vector(p, d, 2, p->node->in[1]);
+    set_attention(p, d, a, heads, rows, sinks);
+    qn_vk_bind_rows(p, d, 1, p->node->in[0], false);
+    qn_vk_bind_rows(p, d, 3, p->node->out[0], true);
+    bind_pools(p, d, 4, a->attr->kv_layer, false);
+}
+
+void qn_vk_plan_attention(struct qn_vk_plan *p)
+{
+    const struct quern_attention_attr *attr = &p->node->attr.attention;
+    const struct quern_kv_layer *kv = quern_graph_kv(p->segment->graph, attr->kv_layer);
+    const struct attention a = {attr, kv, &p->segment->kv[attr->kv_layer], attr->n_head / kv->n_head_kv};
+    if (a.at->page_tokens % 4 != 0 || QN_VK_KEY_BLOCK % a.at->page_tokens != 0)
+        p->status = qn_fail(p->err, QUERN_ERR_UNSUPPORTED, "KV layer %u: pages of %u tokens", attr->kv_layer,
+                            a.at->page_tokens);
+    else if (p->segment->max_tokens <= MAX_SPLIT_TOKENS)
+        plan_split(p, &a);
+    else
+        plan_tiles(p, &a);
 }
 
 bool qn_vk_attention_supported(const struct quern_graph *graph, const struct quern_node *node)

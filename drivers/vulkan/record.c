@@ -98,6 +98,8 @@ void qn_vk_release(struct quern_device *device, struct quern_prepared *prepared)
     qn_vk_buffer_destroy(device, prepared->step_buffer);
     qn_vk_buffer_destroy(device, prepared->step_upload);
     qn_vk_buffer_destroy(device, prepared->scratch_buffer);
+    qn_vk_buffer_destroy(device, prepared->parts_buffer);
+    qn_free(device->cb, prepared->sizes);
     qn_free(device->cb, prepared->constants);
     qn_free(device->cb, prepared->dispatches);
     qn_free(device->cb, prepared->sets);
@@ -116,6 +118,8 @@ static void forget_recordings(struct quern_prepared *prepared)
 static enum quern_status fit_step(struct quern_device *device, struct quern_prepared *prepared,
                                   uint64_t bytes, struct quern_error *err)
 {
+    prepared->sizes_at = (bytes + 15) / 16 * 16;
+    bytes = prepared->sizes_at + prepared->n_sizes * 12;
     if (prepared->step_buffer && prepared->step_buffer->bytes >= bytes)
         return QUERN_OK;
     qn_vk_buffer_destroy(device, prepared->step_buffer);
@@ -131,6 +135,47 @@ static enum quern_status fit_step(struct quern_device *device, struct quern_prep
         return status;
     prepared->step_upload = prepared->step_buffer;
     return qn_vk_buffer_create(device, QN_VK_USE_DEVICE, bytes, &prepared->step_buffer, err);
+}
+
+/* The most blocks of keys that a token of the step sees. */
+static uint32_t key_blocks(const struct quern_step *step, uint32_t window)
+{
+    const uint32_t *position = quern_step_u32(step, step->position);
+    uint32_t most = 0;
+    for (uint32_t t = 0; t < step->n_tokens; t++) {
+        uint32_t begin = window > 0 && position[t] + 1 > window ? position[t] + 1 - window : 0;
+        uint32_t n = position[t] / QN_VK_KEY_BLOCK - begin / QN_VK_KEY_BLOCK + 1;
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
+/* Writes the step block and behind it the segment's sizes, and sees that there is room for as many parts. */
+static enum quern_status write_step(struct quern_device *device, struct quern_prepared *prepared,
+                                    const struct quern_step *step, struct quern_error *err)
+{
+    char *map = (prepared->step_upload ? prepared->step_upload : prepared->step_buffer)->map;
+    uint32_t most = 0;
+    memcpy(map, step, step->block_bytes);
+    for (size_t i = 0; i < prepared->n_sizes; i++) {
+        const struct qn_vk_sizes *sizes = &prepared->sizes[i];
+        const uint32_t groups[] = {sizes->x, key_blocks(step, sizes->window), step->n_tokens};
+        memcpy(map + prepared->sizes_at + i * sizeof groups, groups, sizeof groups);
+        most = groups[1] > most ? groups[1] : most;
+    }
+    if (most == 0 || (prepared->parts_buffer && prepared->parts_buffer->bytes >= most * prepared->part_bytes))
+        return QUERN_OK;
+    uint64_t bytes = most * prepared->part_bytes,
+             range = device->facts.properties.limits.maxStorageBufferRange;
+    if (bytes > range)
+        return qn_fail(
+            err, QUERN_ERR_UNSUPPORTED,
+            "attention of %u tokens to %u keys needs %llu bytes, a kernel can reach %llu on this device",
+            step->n_tokens, most * QN_VK_KEY_BLOCK, (unsigned long long)bytes, (unsigned long long)range);
+    qn_vk_buffer_destroy(device, prepared->parts_buffer);
+    forget_recordings(prepared);
+    return qn_vk_buffer_create(device, QN_VK_USE_DEVICE, 2 * bytes < range ? 2 * bytes : range,
+                               &prepared->parts_buffer, err);
 }
 
 /* Notes the pools of the homes; the places beyond the last pool take the first. */
@@ -164,6 +209,10 @@ static VkDescriptorBufferInfo info_of(const struct quern_device *device,
         return (VkDescriptorBufferInfo){prepared->constant_buffer->handle, bound->offset, bound->bytes};
     case QN_VK_BOUND_SCRATCH:
         return (VkDescriptorBufferInfo){prepared->scratch_buffer->handle, bound->offset, bound->bytes};
+    case QN_VK_BOUND_SIZES:
+        return (VkDescriptorBufferInfo){step->handle, prepared->sizes_at + bound->offset, bound->bytes};
+    case QN_VK_BOUND_PARTS:
+        return (VkDescriptorBufferInfo){prepared->parts_buffer->handle, 0, VK_WHOLE_SIZE};
     case QN_VK_BOUND_GRIDS:
         return (VkDescriptorBufferInfo){device->grids->handle, 0, VK_WHOLE_SIZE};
     case QN_VK_BOUND_POOLS:
@@ -211,6 +260,8 @@ static bool overlap(const struct qn_vk_bound *a, const struct qn_vk_bound *b)
         return false;
     if (a->kind == QN_VK_BOUND_POOLS)
         return a->home == b->home;
+    if (a->kind == QN_VK_BOUND_PARTS)
+        return true;
     return (a->kind == QN_VK_BOUND_BUFFER || a->kind == QN_VK_BOUND_SCRATCH) && a->buffer == b->buffer &&
            a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
 }
@@ -227,7 +278,7 @@ static bool must_wait(struct hazards *hazards, const struct qn_vk_dispatch *d)
         hazards->n = 0;
     for (uint32_t b = 0; b < QN_VK_MAX_BUFFERS; b++)
         if (d->bound[b].kind == QN_VK_BOUND_BUFFER || d->bound[b].kind == QN_VK_BOUND_POOLS ||
-            d->bound[b].kind == QN_VK_BOUND_SCRATCH)
+            d->bound[b].kind == QN_VK_BOUND_SCRATCH || d->bound[b].kind == QN_VK_BOUND_PARTS)
             hazards->seen[hazards->n++] = d->bound[b];
     return wait;
 }
@@ -322,8 +373,9 @@ int32_t qn_vk_run(struct quern_device *device, struct quern_prepared *prepared,
         status = fit_pools(prepared, args, err);
     if (status)
         return status;
-    memcpy((prepared->step_upload ? prepared->step_upload : prepared->step_buffer)->map, args->step,
-           args->step->block_bytes);
+    status = write_step(device, prepared, args->step, err);
+    if (status)
+        return status;
     uint64_t begin = 0; /* of a first run */
     if (!prepared->recorded[which]) {
         begin = qn_now_ns();

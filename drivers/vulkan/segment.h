@@ -14,6 +14,8 @@ struct qn_vk_bound {
         QN_VK_BOUND_GRIDS,     /* tables of the IQ formats */
         QN_VK_BOUND_POOLS,     /* of the home `home` */
         QN_VK_BOUND_SCRATCH,   /* of the segment */
+        QN_VK_BOUND_SIZES,     /* an entry of the segment's sizes, for `indirect` */
+        QN_VK_BOUND_PARTS,     /* results of blocks of keys, of the segment */
     } kind;
     bool written;
     uint32_t home;
@@ -32,6 +34,15 @@ struct qn_vk_dispatch {
     uint32_t indirect;               /* slot whose first three words are the groups; 0: none */
 };
 
+/* Attention takes the keys of a sequence in blocks (BLOCK in shaders/lib/attention.glsl). */
+enum { QN_VK_KEY_BLOCK = 128 };
+
+/* Workgroups that depend on the lengths of the step's sequences: x, the most blocks of keys that a token sees
+ * through the window, tokens. */
+struct qn_vk_sizes {
+    uint32_t x, window;
+};
+
 enum { QN_VK_PLAIN, QN_VK_TIMED, QN_VK_RECORDINGS };
 
 struct quern_prepared {
@@ -42,6 +53,11 @@ struct quern_prepared {
     struct quern_buffer *constant_buffer, *step_buffer, *scratch_buffer;
     struct quern_buffer *step_upload; /* where the host writes the step; NULL: in step_buffer */
     uint64_t scratch_bytes;
+    struct qn_vk_sizes *sizes; /* follow the step block in its buffer, three words each */
+    size_t n_sizes, cap_sizes;
+    uint64_t sizes_at;                 /* byte */
+    struct quern_buffer *parts_buffer; /* grows with the longest sequence */
+    uint64_t part_bytes;               /* for each block of keys */
 
     VkDescriptorPool pool;
     VkDescriptorSet *sets; /* [n_dispatches] */
