@@ -16,6 +16,9 @@ void qn_process_describe(const struct qn_process_end *end, uint64_t timeout_ns, 
         snprintf(text, size, "crashed (signal %u)", end->code);
 #endif
         break;
+    case QN_PROCESS_ENDED:
+        snprintf(text, size, "ended without a whole answer");
+        break;
     case QN_PROCESS_TIMED_OUT:
         snprintf(text, size, "did not end within %.3g s", (double)timeout_ns / 1e9);
         break;

@@ -7,6 +7,7 @@
 enum qn_process_how {
     QN_PROCESS_EXITED,    /* code: what it returned */
     QN_PROCESS_CRASHED,   /* code: the signal, or the exception on Windows */
+    QN_PROCESS_ENDED,     /* in a way that is not known: the host program collects its children itself */
     QN_PROCESS_TIMED_OUT, /* it was ended */
     QN_PROCESS_CANCELLED, /* the cancel callback said stop; it was ended */
 };

@@ -122,17 +122,18 @@ static bool read_output(const struct quern_callbacks *cb, int in, uint64_t end_n
     }
 }
 
-/* Waits for the end of a process that has closed its output, until the time is up. */
-static bool await(const struct quern_callbacks *cb, pid_t pid, uint64_t end_ns, int *state,
-                  enum qn_process_how *how)
+/* Waits for the end of a process that has closed its output, until the time is up; it stays to be collected.
+ */
+static bool await(const struct quern_callbacks *cb, pid_t pid, uint64_t end_ns, enum qn_process_how *how)
 {
     for (;;) {
-        pid_t got = waitpid(pid, state, WNOHANG);
-        if (got == pid)
+        siginfo_t info = {.si_pid = 0};
+        int failed = waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT);
+        if (!failed && info.si_pid == pid)
             return true;
-        if (got < 0 && errno != EINTR) { /* the host program collects all children itself */
-            *state = 0;
-            return true;
+        if (failed && errno != EINTR) { /* the host program collects all children itself */
+            *how = QN_PROCESS_ENDED;
+            return false;
         }
         *how = qn_cancelled(cb) ? QN_PROCESS_CANCELLED : QN_PROCESS_TIMED_OUT;
         if (*how == QN_PROCESS_CANCELLED || qn_now_ns() >= end_ns)
@@ -146,17 +147,17 @@ static void follow(const struct quern_callbacks *cb, pid_t pid, int in, uint64_t
 {
     uint64_t now = qn_now_ns(), end_ns = timeout_ns > UINT64_MAX - now ? UINT64_MAX : now + timeout_ns;
     int state = 0;
-    enum qn_process_how how;
-    bool ended = read_output(cb, in, end_ns, output, cap, n, &how) && await(cb, pid, end_ns, &state, &how);
-    kill(-pid, SIGKILL); /* what it started, and itself where it has not ended */
-    if (!ended) {
-        while (waitpid(pid, &state, 0) < 0 && errno == EINTR) {}
-        *end = (struct qn_process_end){.how = how};
-    } else if (WIFSIGNALED(state)) {
-        *end = (struct qn_process_end){.how = QN_PROCESS_CRASHED, .code = (uint32_t)WTERMSIG(state)};
-    } else {
-        *end = (struct qn_process_end){.how = QN_PROCESS_EXITED, .code = (uint32_t)WEXITSTATUS(state)};
-    }
+    *end = (struct qn_process_end){.how = QN_PROCESS_EXITED};
+    bool ended = read_output(cb, in, end_ns, output, cap, n, &end->how) && await(cb, pid, end_ns, &end->how);
+    if (end->how == QN_PROCESS_ENDED && !ended)
+        return;
+    kill(-pid, SIGKILL); /* what it started, and itself where it has not ended; nobody has its number yet */
+    while (waitpid(pid, &state, 0) < 0 && errno == EINTR) {}
+    if (!ended)
+        return;
+    bool crashed = WIFSIGNALED(state);
+    *end = (struct qn_process_end){.how = crashed ? QN_PROCESS_CRASHED : QN_PROCESS_EXITED,
+                                   .code = (uint32_t)(crashed ? WTERMSIG(state) : WEXITSTATUS(state))};
 }
 
 enum quern_status qn_process_run(const struct quern_callbacks *cb, const struct qn_process_params *params,

@@ -167,11 +167,14 @@ static void answer_finish(const struct qn_bringup *b, struct answer *answer)
     qn_free(b->cb, answer->data);
 }
 
-/* The helper's own failure, which tells nothing of the driver: it could not be started, or is another
- * program. */
+/* Whether the helper survived what it was asked for. */
 static bool came_to_an_end(const struct answer *answer)
 {
-    return answer->end.how == QN_PROCESS_EXITED && answer->end.code == 0;
+    static const char last[] = "\nend\n";
+    size_t n = sizeof last - 1;
+    bool whole = answer->n > n && memcmp(answer->data + answer->n - n, last, n) == 0;
+    return (answer->end.how == QN_PROCESS_EXITED && answer->end.code == 0) ||
+           (answer->end.how == QN_PROCESS_ENDED && whole);
 }
 
 /* ---- what is known against something ---- */

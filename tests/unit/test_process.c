@@ -91,6 +91,25 @@ static void test_time(void **state)
     assert_true(qn_now_ns() - begin < 30000000000ull);
 }
 
+#ifndef _WIN32
+#include <signal.h>
+
+/* In a program that lets the system collect its children, how one ended is not known. */
+static void test_collected(void **state)
+{
+    (void)state;
+    char output[256];
+    size_t n;
+    signal(SIGCHLD, SIG_IGN);
+    struct qn_process_end end = run("say", 60000, false, output, sizeof output, &n);
+    assert_int_equal(end.how, QN_PROCESS_ENDED);
+    assert_true(n > 0);
+    end = run("hang", 300, false, output, sizeof output, &n);
+    assert_int_equal(end.how, QN_PROCESS_TIMED_OUT);
+    signal(SIGCHLD, SIG_DFL);
+}
+#endif
+
 static void test_claim(void **state)
 {
     (void)state;
@@ -148,8 +167,11 @@ int main(int argc, char **argv)
     if (argc == 4 && strcmp(argv[1], "task") == 0)
         return do_task(argv[2], argv[3]);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exit), cmocka_unit_test(test_no_program), cmocka_unit_test(test_crash),
-        cmocka_unit_test(test_time), cmocka_unit_test(test_claim),
+        cmocka_unit_test(test_exit),      cmocka_unit_test(test_no_program), cmocka_unit_test(test_crash),
+        cmocka_unit_test(test_time),      cmocka_unit_test(test_claim),
+#ifndef _WIN32
+        cmocka_unit_test(test_collected),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
