@@ -59,7 +59,8 @@ struct qn_vk_memory {
 struct qn_vk_pipeline {
     struct qn_vk_pipeline *next; /* of the same kernel */
     enum qn_vk_kernel kernel;
-    bool listed; /* among those to be compiled */
+    size_t bytes; /* of the kernel */
+    bool listed;  /* among those to be compiled */
     uint32_t constants[QN_VK_MAX_CONSTANTS];
     VkDescriptorSetLayout set_layout;
     VkPipelineLayout layout;

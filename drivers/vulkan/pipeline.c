@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- one pipeline ---- */
@@ -113,6 +114,14 @@ static void make_some(void *arg)
     qn_mutex_unlock(&m->lock);
 }
 
+/* The longest kernels first, so that no thread is left with one at the end. */
+static int by_length(const void *a, const void *b)
+{
+    const struct qn_vk_pipeline *x = *(struct qn_vk_pipeline *const *)a,
+                                *y = *(struct qn_vk_pipeline *const *)b;
+    return x->bytes > y->bytes ? -1 : x->bytes < y->bytes;
+}
+
 /* Compiles the pipelines on as many threads as there are processors. */
 static enum quern_status make_all(struct quern_device *device, struct qn_vk_pipeline **missing, size_t n,
                                   struct quern_error *err)
@@ -120,6 +129,7 @@ static enum quern_status make_all(struct quern_device *device, struct qn_vk_pipe
     struct making making = {.device = device, .missing = missing, .n = n, .begin_ns = qn_now_ns()};
     if (!qn_mutex_init(&making.lock))
         return qn_fail_memory(err, "pipelines");
+    qsort(missing, n, sizeof *missing, by_length);
     struct qn_thread threads[MAX_THREADS - 1];
     int most = qn_cpu_count() < MAX_THREADS ? qn_cpu_count() : MAX_THREADS;
     int n_threads = 0;
@@ -152,6 +162,8 @@ static struct qn_vk_pipeline *find_or_add(struct quern_device *device, const str
         return NULL;
     }
     pipeline->kernel = d->kernel;
+    const struct qn_vk_module *module = qn_vk_module_find(d->kernel);
+    pipeline->bytes = module ? module->bytes : SIZE_MAX;
     memcpy(pipeline->constants, d->constants, sizeof d->constants);
     struct qn_vk_kernel_info info = qn_vk_kernel_info(d->kernel);
     if (make_layout(device, &info, pipeline, err)) {

@@ -9,11 +9,13 @@
 
 #define CACHE_KIND "pipelines"
 
-/* What pipelines are good for: a device under a driver, and the kernels of this program. */
+/* What pipelines are good for: a device under a driver, and these kernels. Others would work, and only pile
+ * up. */
 struct key {
-    uint32_t vendor, device, driver, kernels;
+    uint32_t vendor, device, driver;
+    uint32_t from_folder; /* kernels that change all the time */
     uint8_t uuid[VK_UUID_SIZE];
-    char version[32];
+    char kernels[32];
 };
 
 static struct key key_of(const struct quern_device *device)
@@ -22,9 +24,9 @@ static struct key key_of(const struct quern_device *device)
     struct key key = {.vendor = p->vendorID,
                       .device = p->deviceID,
                       .driver = p->driverVersion,
-                      .kernels = device->shaders.folder.path != NULL};
+                      .from_folder = device->shaders.folder.path != NULL};
     memcpy(key.uuid, p->pipelineCacheUUID, sizeof key.uuid);
-    snprintf(key.version, sizeof key.version, "%s", QN_VERSION);
+    snprintf(key.kernels, sizeof key.kernels, "%s", qn_vk_modules_hash);
     return key;
 }
 
