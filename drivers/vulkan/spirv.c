@@ -23,7 +23,7 @@ enum quern_status qn_vk_shaders_init(struct qn_vk_shaders *shaders, const struct
     if (!shaders->has_lock || (folder && folder[0] && !shaders->folder.path))
         return qn_fail_memory(err, "the kernels");
     if (shaders->folder.path && !qn_file_stat(host->callbacks, folder, NULL, NULL))
-        return qn_fail(err, QUERN_ERR_FILE, "%s: there is no such folder of kernels", folder);
+        return qn_fail(err, QUERN_ERR_PARAM, "%s: there is no such folder of kernels", folder);
     return QUERN_OK;
 }
 
@@ -173,6 +173,8 @@ enum quern_status qn_vk_spirv_get(struct qn_vk_shaders *shaders, enum qn_vk_kern
     if (!status)
         status = compile(shaders, &info, unit, spirv, &why);
     qn_free(shaders->host->callbacks, unit);
+    if (status && status != QUERN_ERR_MEMORY && shaders->folder.path)
+        status = QUERN_ERR_PARAM; /* the folder is wrong, not the device */
     return status ? qn_fail(err, status, "kernel %s: %s", info.name, why.text) : QUERN_OK;
 }
 

@@ -33,7 +33,7 @@ enum quern_status qn_vk_shaders_init(struct qn_vk_shaders *shaders, const struct
 void qn_vk_shaders_finish(struct qn_vk_shaders *shaders);
 
 /* The kernel's SPIR-V. Any number of threads may ask at once. QUERN_ERR_UNSUPPORTED: it cannot be had, and
- * why. */
+ * why; QUERN_ERR_PARAM: from the folder it cannot. */
 enum quern_status qn_vk_spirv_get(struct qn_vk_shaders *shaders, enum qn_vk_kernel kernel,
                                   struct qn_vk_spirv *spirv, struct quern_error *err);
 void qn_vk_spirv_finish(struct qn_vk_shaders *shaders, struct qn_vk_spirv *spirv);
