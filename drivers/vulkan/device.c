@@ -184,6 +184,10 @@ enum quern_status qn_vk_wait(struct quern_device *device, uint64_t point, uint64
         leave_objects(device);
     if (device->hung)
         return qn_fail(err, QUERN_ERR_TIMEOUT, "it hangs: work given to it does not end");
+    if (result == VK_SUCCESS && point > device->done_point) {
+        device->done_point = point;
+        device->done_ns = qn_now_ns();
+    }
     if (result == VK_SUCCESS && device->first_point && point >= device->first_point) {
         qn_vk_phase_add(device, QN_VK_PHASE_FIRST_RUN, 1, qn_now_ns() - device->first_ns);
         device->first_point = 0;

@@ -87,9 +87,11 @@ struct quern_device {
     struct qn_vk_api api; /* of the instance, and of this device */
     VkDevice handle;
     VkQueue queue;
-    VkSemaphore timeline; /* its value is the last point that is done */
-    uint64_t point;       /* last one given away */
-    bool hung;            /* work given to it does not end: its objects are left as they are */
+    VkSemaphore timeline;         /* its value is the last point that is done */
+    uint64_t point;               /* last one given away */
+    uint64_t done_point, done_ns; /* last one waited for, and when that ended */
+    uint64_t submit_ns;           /* most that a submit should take; 0: any time */
+    bool hung;                    /* work given to it does not end: its objects are left as they are */
     struct qn_vk_memory memory;
     VkCommandPool commands;
     VkCommandBuffer copy_commands; /* of the last copy */

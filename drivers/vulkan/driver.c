@@ -6,6 +6,7 @@
 #include "drivers/vulkan/segment.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---------------------------------------------------------------- listing */
@@ -61,6 +62,7 @@ struct settings {
     bool validate;
     uint32_t without;
     const char *identity; /* NULL: any */
+    const char *submit;   /* microseconds that a submit may take, 0: any time; NULL: as suits the device */
 };
 
 static enum quern_status read_settings(const struct quern_profile_view *profile, struct settings *settings,
@@ -78,8 +80,31 @@ static enum quern_status read_settings(const struct quern_profile_view *profile,
             status = qn_vk_features_parse(setting->value, &settings->without, err);
         else if (strcmp(setting->name, "identity") == 0 && setting->value[0])
             settings->identity = setting->value;
+        else if (strcmp(setting->name, "vk-submit-us") == 0)
+            settings->submit = setting->value;
     }
+    if (!status && settings->submit &&
+        (!settings->submit[0] || settings->submit[strspn(settings->submit, "0123456789")] ||
+         strlen(settings->submit) > 9))
+        status = qn_fail(err, QUERN_ERR_PARAM,
+                         "setting vk-submit-us is \"%.40s\", expected microseconds: 0 to 999999999",
+                         settings->submit);
     return status;
+}
+
+/* Systems reset a GPU after about 2 s, phones earlier; what it draws waits as long as a submit takes. */
+static uint64_t submit_ns(const struct quern_device *device, const char *setting)
+{
+    if (setting)
+        return strtoull(setting, NULL, 10) * 1000;
+    switch (device->facts.type) {
+    case QUERN_DEVICE_INTEGRATED_GPU:
+        return 100 * 1000000;
+    case QUERN_DEVICE_DISCRETE_GPU:
+        return 250 * 1000000;
+    default:
+        return 0;
+    }
 }
 
 static int32_t vk_open(const struct quern_host *host, uint32_t index,
@@ -104,6 +129,7 @@ static int32_t vk_open(const struct quern_host *host, uint32_t index,
         qn_vk_shaders_finish(&device->shaders);
         qn_free(host->callbacks, device);
     } else {
+        device->submit_ns = submit_ns(device, settings.submit);
         *out = device;
     }
     return status;

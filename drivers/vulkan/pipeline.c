@@ -55,6 +55,7 @@ static enum quern_status make_pipeline(struct quern_device *device, struct qn_vk
     VK(device, CreateShaderModule, device->handle, &code, NULL, &shader);
     const VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
+        .flags = device->submit_ns > 0 ? VK_PIPELINE_CREATE_DISPATCH_BASE_BIT : 0, /* slices */
         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
                   .stage = VK_SHADER_STAGE_COMPUTE_BIT,
                   .module = shader,

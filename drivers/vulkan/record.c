@@ -53,11 +53,6 @@ static enum quern_status make_sets(struct quern_device *device, struct quern_pre
                                               .descriptorSetCount = (uint32_t)n,
                                               .pSetLayouts = layouts};
     VK(device, AllocateDescriptorSets, device->handle, &sets, prepared->sets);
-    const VkCommandBufferAllocateInfo commands = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
-                                                  .commandPool = device->commands,
-                                                  .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
-                                                  .commandBufferCount = QN_VK_RECORDINGS};
-    VK(device, AllocateCommandBuffers, device->handle, &commands, prepared->commands);
 done:
     qn_free(device->cb, layouts);
     return status;
@@ -89,9 +84,13 @@ void qn_vk_release(struct quern_device *device, struct quern_prepared *prepared)
 {
     if (!prepared)
         return;
-    if (qn_vk_idle(device) && prepared->commands[0])
-        device->api.FreeCommandBuffers(device->handle, device->commands, QN_VK_RECORDINGS,
-                                       prepared->commands);
+    bool idle = qn_vk_idle(device);
+    for (int i = 0; i < QN_VK_RECORDINGS; i++) {
+        if (idle && prepared->n_commands[i] > 0)
+            device->api.FreeCommandBuffers(device->handle, device->commands,
+                                           (uint32_t)prepared->n_commands[i], prepared->commands[i]);
+        qn_free(device->cb, prepared->commands[i]);
+    }
     device->api.DestroyQueryPool(device->handle, prepared->queries, NULL);
     device->api.DestroyDescriptorPool(device->handle, prepared->pool, NULL);
     qn_vk_buffer_destroy(device, prepared->constant_buffer);
@@ -102,13 +101,14 @@ void qn_vk_release(struct quern_device *device, struct quern_prepared *prepared)
     qn_free(device->cb, prepared->sizes);
     qn_free(device->cb, prepared->constants);
     qn_free(device->cb, prepared->dispatches);
+    qn_free(device->cb, prepared->cuts);
     qn_free(device->cb, prepared->sets);
     qn_free(device->cb, prepared);
 }
 
 /* ---------------------------------------------------------------- what is bound at the first run */
 
-static void forget_recordings(struct quern_prepared *prepared)
+void qn_vk_forget_recordings(struct quern_prepared *prepared)
 {
     memset(prepared->recorded, 0, sizeof prepared->recorded);
 }
@@ -125,7 +125,7 @@ static enum quern_status fit_step(struct quern_device *device, struct quern_prep
     qn_vk_buffer_destroy(device, prepared->step_buffer);
     qn_vk_buffer_destroy(device, prepared->step_upload);
     prepared->step_upload = NULL;
-    forget_recordings(prepared);
+    qn_vk_forget_recordings(prepared);
     enum quern_status status =
         qn_vk_buffer_create(device, QN_VK_USE_STEP, bytes, &prepared->step_buffer, err);
     bool far = !status && device->facts.type == QUERN_DEVICE_DISCRETE_GPU &&
@@ -173,7 +173,7 @@ static enum quern_status write_step(struct quern_device *device, struct quern_pr
             "attention of %u tokens to %u keys needs %llu bytes, a kernel can reach %llu on this device",
             step->n_tokens, most * QN_VK_KEY_BLOCK, (unsigned long long)bytes, (unsigned long long)range);
     qn_vk_buffer_destroy(device, prepared->parts_buffer);
-    forget_recordings(prepared);
+    qn_vk_forget_recordings(prepared);
     return qn_vk_buffer_create(device, QN_VK_USE_DEVICE, 2 * bytes < range ? 2 * bytes : range,
                                &prepared->parts_buffer, err);
 }
@@ -190,7 +190,7 @@ static enum quern_status fit_pools(struct quern_prepared *prepared, const struct
         for (uint32_t i = 0; i < QN_VK_POOLS && pools->n_pools > 0; i++) {
             const struct quern_buffer *pool = pools->pool[i < pools->n_pools ? i : 0];
             if (prepared->pools[h][i] != pool)
-                forget_recordings(prepared);
+                qn_vk_forget_recordings(prepared);
             prepared->pools[h][i] = pool;
         }
     }
@@ -286,7 +286,7 @@ static bool must_wait(struct hazards *hazards, const struct qn_vk_dispatch *d)
 /* ---------------------------------------------------------------- recording */
 
 static void record_dispatch(struct quern_device *device, struct quern_prepared *prepared, size_t i,
-                            VkCommandBuffer commands)
+                            uint32_t slice, VkCommandBuffer commands)
 {
     const struct qn_vk_dispatch *d = &prepared->dispatches[i];
     const struct qn_vk_pipeline *pipeline = d->pipeline;
@@ -299,6 +299,10 @@ static void record_dispatch(struct quern_device *device, struct quern_prepared *
     if (d->indirect) {
         VkDescriptorBufferInfo at = info_of(device, prepared, &d->bound[d->indirect], 0);
         device->api.CmdDispatchIndirect(commands, at.buffer, at.offset);
+    } else if (d->slices > 1) {
+        uint32_t base[3], n[3];
+        qn_vk_slice(d, slice, base, n);
+        device->api.CmdDispatchBase(commands, base[0], base[1], base[2], n[0], n[1], n[2]);
     } else {
         device->api.CmdDispatch(commands, d->groups[0], d->groups[1], d->groups[2]);
     }
@@ -317,45 +321,100 @@ done:
     return status;
 }
 
-static enum quern_status record(struct quern_device *device, struct quern_prepared *prepared, int which,
-                                struct quern_error *err)
+/* As many command buffers as there are cuts. */
+static enum quern_status fit_commands(struct quern_device *device, struct quern_prepared *prepared, int which,
+                                      struct quern_error *err)
 {
     enum quern_status status = QUERN_OK;
-    VkCommandBuffer commands = prepared->commands[which];
-    size_t n = prepared->n_dispatches;
-    struct hazards hazards = {qn_alloc(device->cb, n * QN_VK_MAX_BUFFERS, sizeof *hazards.seen), 0};
-    if (!hazards.seen)
+    VkCommandBuffer **commands = &prepared->commands[which];
+    const VkCommandBufferAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+                                              .commandPool = device->commands,
+                                              .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+                                              .commandBufferCount = (uint32_t)prepared->n_cuts};
+    if (prepared->n_commands[which] == prepared->n_cuts)
+        return QUERN_OK;
+    if (prepared->n_commands[which] > 0)
+        device->api.FreeCommandBuffers(device->handle, device->commands,
+                                       (uint32_t)prepared->n_commands[which], *commands);
+    prepared->n_commands[which] = 0;
+    qn_free(device->cb, *commands);
+    *commands = qn_zalloc(device->cb, prepared->n_cuts, sizeof(VkCommandBuffer));
+    if (!*commands)
         return qn_fail_memory(err, "a prepared segment");
-    if (which == QN_VK_TIMED && (status = make_queries(device, prepared, err)))
-        goto done;
-    for (size_t i = 0; i < n; i++)
-        write_set(device, prepared, i);
+    VK(device, AllocateCommandBuffers, device->handle, &info, *commands);
+    prepared->n_commands[which] = prepared->n_cuts;
+done:
+    return status;
+}
+
+/* The slices of dispatch i that belong to cut c, from slice `first` on; whether the cut ends with them. */
+static bool record_slices(struct quern_device *device, struct quern_prepared *prepared, int which, size_t c,
+                          size_t i, uint32_t first, VkCommandBuffer commands)
+{
+    const struct qn_vk_dispatch *d = &prepared->dispatches[i];
+    const struct qn_vk_cut *next = c + 1 < prepared->n_cuts ? &prepared->cuts[c + 1] : NULL;
+    uint32_t n = d->slices > 1 ? d->slices : 1, end = next && next->dispatch == i ? next->slice : n;
+    if (which == QN_VK_TIMED && first == 0)
+        device->api.CmdWriteTimestamp(commands, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, prepared->queries,
+                                      (uint32_t)(2 * i));
+    for (uint32_t s = first; s < end; s++)
+        record_dispatch(device, prepared, i, s, commands);
+    if (which == QN_VK_TIMED && end == n)
+        device->api.CmdWriteTimestamp(commands, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, prepared->queries,
+                                      (uint32_t)(2 * i + 1));
+    return next && (next->dispatch == i || (next->dispatch == i + 1 && next->slice == 0));
+}
+
+/* Records the work from one cut to the next. All that was given to the device before is waited for. */
+static enum quern_status record_cut(struct quern_device *device, struct quern_prepared *prepared, int which,
+                                    size_t c, struct hazards *hazards, struct quern_error *err)
+{
+    enum quern_status status = QUERN_OK;
+    VkCommandBuffer commands = prepared->commands[which][c];
+    const struct qn_vk_cut *from = &prepared->cuts[c];
     const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
     VK(device, BeginCommandBuffer, commands, &begin);
-    if (which == QN_VK_TIMED)
-        device->api.CmdResetQueryPool(commands, prepared->queries, 0, (uint32_t)(2 * n));
-    if (prepared->step_upload) {
+    if (c == 0 && which == QN_VK_TIMED)
+        device->api.CmdResetQueryPool(commands, prepared->queries, 0, (uint32_t)(2 * prepared->n_dispatches));
+    if (c == 0 && prepared->step_upload) {
         const VkBufferCopy all = {.size = prepared->step_buffer->bytes};
         device->api.CmdCopyBuffer(commands, prepared->step_upload->handle, prepared->step_buffer->handle, 1,
                                   &all);
     }
     qn_vk_barrier(device, commands, false);
-    for (size_t i = 0; i < n; i++) {
-        if (must_wait(&hazards, &prepared->dispatches[i]))
+    hazards->n = 0;
+    bool ended = false;
+    for (size_t i = from->dispatch; i < prepared->n_dispatches && !ended; i++) {
+        if (must_wait(hazards, &prepared->dispatches[i]))
             qn_vk_barrier(device, commands, false);
-        if (which == QN_VK_TIMED)
-            device->api.CmdWriteTimestamp(commands, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, prepared->queries,
-                                          (uint32_t)(2 * i));
-        record_dispatch(device, prepared, i, commands);
-        if (which == QN_VK_TIMED)
-            device->api.CmdWriteTimestamp(commands, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, prepared->queries,
-                                          (uint32_t)(2 * i + 1));
+        ended = record_slices(device, prepared, which, c, i, i == from->dispatch ? from->slice : 0, commands);
     }
-    qn_vk_barrier(device, commands, true);
+    if (c + 1 == prepared->n_cuts)
+        qn_vk_barrier(device, commands, true);
     VK(device, EndCommandBuffer, commands);
-    prepared->recorded[which] = true;
 done:
+    return status;
+}
+
+enum quern_status qn_vk_record(struct quern_device *device, struct quern_prepared *prepared, int which,
+                               struct quern_error *err)
+{
+    uint64_t begin = qn_now_ns();
+    size_t n = prepared->n_dispatches;
+    struct hazards hazards = {qn_alloc(device->cb, n * QN_VK_MAX_BUFFERS, sizeof *hazards.seen), 0};
+    if (!hazards.seen)
+        return qn_fail_memory(err, "a prepared segment");
+    qn_vk_forget_recordings(prepared); /* they share the descriptor sets, which are written anew */
+    enum quern_status status = fit_commands(device, prepared, which, err);
+    if (!status && which == QN_VK_TIMED)
+        status = make_queries(device, prepared, err);
+    for (size_t i = 0; i < n && !status; i++)
+        write_set(device, prepared, i);
+    for (size_t c = 0; c < prepared->n_cuts && !status; c++)
+        status = record_cut(device, prepared, which, c, &hazards, err);
+    prepared->recorded[which] = !status;
     qn_free(device->cb, hazards.seen);
+    qn_vk_phase_add(device, QN_VK_PHASE_RECORD, 1, qn_now_ns() - begin);
     return status;
 }
 
@@ -376,18 +435,10 @@ int32_t qn_vk_run(struct quern_device *device, struct quern_prepared *prepared,
     status = write_step(device, prepared, args->step, err);
     if (status)
         return status;
-    uint64_t begin = 0; /* of a first run */
-    if (!prepared->recorded[which]) {
-        begin = qn_now_ns();
-        forget_recordings(prepared); /* both share the descriptor sets, which are written anew */
-        status = record(device, prepared, which, err);
-        if (status)
-            return status;
-        qn_vk_phase_add(device, QN_VK_PHASE_RECORD, 1, qn_now_ns() - begin);
-    }
+    bool first = !prepared->recorded[which] && !device->first_point;
     prepared->begin_ns = timed ? qn_now_ns() : 0;
-    status = qn_vk_submit(device, prepared->commands[which], &prepared->point, err);
-    if (begin && !status && !device->first_point) {
+    status = qn_vk_submit_all(device, prepared, which, err);
+    if (first && !status && device->done_point < prepared->point) {
         device->first_ns = qn_now_ns();
         device->first_point = prepared->point;
     }

@@ -32,6 +32,13 @@ struct qn_vk_dispatch {
     uint32_t words[QN_VK_MAX_WORDS]; /* push constants */
     uint32_t groups[3];              /* without `indirect` */
     uint32_t indirect;               /* slot whose first three words are the groups; 0: none */
+    uint32_t slices;                 /* of the workgroups, for submits of their own; 0: 1 */
+};
+
+/* Where a submit begins. */
+struct qn_vk_cut {
+    size_t dispatch;
+    uint32_t slice;
 };
 
 /* Attention takes the keys of a sequence in blocks (BLOCK in shaders/lib/attention.glsl). */
@@ -61,8 +68,14 @@ struct quern_prepared {
 
     VkDescriptorPool pool;
     VkDescriptorSet *sets; /* [n_dispatches] */
-    VkCommandBuffer commands[QN_VK_RECORDINGS];
+    struct qn_vk_cut *cuts;
+    size_t n_cuts, cap_cuts;
+    VkCommandBuffer *commands[QN_VK_RECORDINGS]; /* per cut */
+    size_t n_commands[QN_VK_RECORDINGS];
     bool recorded[QN_VK_RECORDINGS];
+    bool measured;          /* the cuts come from measured times */
+    uint64_t expected_ns;   /* of a run */
+    uint64_t begin_wall_ns; /* of the last run; 0: unknown */
     VkQueryPool queries;
     const struct quern_buffer *pools[QUERN_MAX_KV_GROUPS * 8][QN_VK_POOLS]; /* as recorded, by home */
     uint64_t point;                                                         /* of the last run */
@@ -74,6 +87,21 @@ struct quern_prepared {
 /* Sets the pipelines of the dispatches; those that are not there yet are compiled, in parallel. */
 enum quern_status qn_vk_pipelines_get(struct quern_device *device, struct qn_vk_dispatch *dispatches,
                                       size_t n, struct quern_error *err);
+
+/* ---- record.c ---- */
+
+void qn_vk_forget_recordings(struct quern_prepared *prepared);
+/* Records a command buffer for each cut. */
+enum quern_status qn_vk_record(struct quern_device *device, struct quern_prepared *prepared, int which,
+                               struct quern_error *err);
+
+/* ---- submit.c ---- */
+
+/* The workgroups of a slice. */
+void qn_vk_slice(const struct qn_vk_dispatch *d, uint32_t slice, uint32_t base[3], uint32_t groups[3]);
+/* Gives the segment's work to the device, recorded as it must be; prepared->point is when it is done. */
+enum quern_status qn_vk_submit_all(struct quern_device *device, struct quern_prepared *prepared, int which,
+                                   struct quern_error *err);
 
 /* ---- ops.c ---- */
 

@@ -59,6 +59,19 @@ size_t qn_layer_lines(const char *start)
     return lines(start, false);
 }
 
+size_t qn_layer_calls(const char *function)
+{
+    char line[1024], name[64];
+    size_t n = 0, calls;
+    FILE *f = fopen(log_path, "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "calls %63s %zu", name, &calls) == 2 && strcmp(name, function) == 0)
+            n = calls;
+    if (f)
+        fclose(f);
+    return n;
+}
+
 bool qn_layer_clean(void)
 {
     size_t faults = lines("breach", true) + lines("leak", true);

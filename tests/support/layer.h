@@ -10,6 +10,8 @@
 void qn_layer_set(const char *fault, const char *device);
 /* Lines of the log that start so. */
 size_t qn_layer_lines(const char *start);
+/* How often the function was called; known when the instance is destroyed. */
+size_t qn_layer_calls(const char *function);
 /* Whether no limit was broken, nothing was left behind, and every instance and device was destroyed. Says on
  * stderr what is wrong. */
 bool qn_layer_clean(void);

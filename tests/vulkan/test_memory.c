@@ -26,17 +26,19 @@ static void on_log(void *user, enum quern_log_level level, const char *text)
     qn_test_heap_log(user, level, text);
 }
 
+static const char *submit_us; /* the setting; NULL: none */
+
 static enum quern_status text_begin(struct text *text, const struct qn_golden *golden, const char *device,
                                     uint32_t n_batch)
 {
-    static const struct quern_setting validate[] = {{"vk-validate", "1"}};
+    const struct quern_setting settings[] = {{"vk-validate", "1"}, {"vk-submit-us", submit_us}};
     *text = (struct text){0};
     qn_test_heap_init(&text->heap);
     text->heap.cb.log = on_log;
     enum quern_status status = quern_model_open(
         &text->model, quern_source_path(golden->model),
         quern_model_params(.callbacks = &text->heap.cb, .device = device, .n_ctx = N_CTX, .n_threads = 1,
-                           .exact = true, .settings = validate, .n_settings = 1),
+                           .exact = true, .settings = settings, .n_settings = submit_us ? 2 : 1),
         &text->err);
     if (!status)
         status = quern_session_create(
@@ -165,6 +167,44 @@ static void test_beside(void **state)
     qn_golden_finish(&golden);
 }
 
+/* Submits and slices of dispatches as small as they can be, or some: the same bits. */
+static void test_submits(void **state)
+{
+    static const char *const models[] = {"gemma2", "qwen2moe", "mistral_swa", "qllama.Q4_K_M"};
+    static const char *const budgets[] = {"1", "200"};
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        struct qn_golden golden;
+        assert_true(qn_golden_load(&golden, models[i]));
+        struct text plain, other;
+        run_on(&plain, &golden, NULL, "vulkan", 8);
+        float *expected = plain.logits;
+        plain.logits = NULL;
+        text_end(&plain);
+        assert_true(qn_layer_calls("vkQueueSubmit") < N);
+        for (size_t b = 0; b < sizeof budgets / sizeof *budgets; b++) {
+            submit_us = budgets[b];
+            run_on(&other, &golden, NULL, "vulkan", 8);
+            submit_us = NULL;
+            assert_memory_equal(other.logits, expected, (size_t)N * golden.n_vocab * sizeof *expected);
+            text_end(&other);
+            assert_true(b > 0 || qn_layer_calls("vkCmdDispatchBase") > 100);
+            assert_true(qn_layer_calls("vkQueueSubmit") > 2 * N);
+        }
+        free(expected);
+        qn_golden_finish(&golden);
+    }
+    submit_us = "1ms";
+    struct qn_golden golden;
+    struct text text;
+    assert_true(qn_golden_load(&golden, "llama"));
+    qn_layer_set(NULL, NULL);
+    assert_int_equal(text_begin(&text, &golden, "vulkan", 8), QUERN_ERR_PARAM);
+    assert_non_null(strstr(text.err.text, "vk-submit-us"));
+    submit_us = NULL;
+    text_end(&text);
+    qn_golden_finish(&golden);
+}
+
 int main(void)
 {
     struct qn_golden golden;
@@ -180,10 +220,8 @@ int main(void)
     if (!there)
         return SKIPPED;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_discrete),
-        cmocka_unit_test(test_small),
-        cmocka_unit_test(test_budget),
-        cmocka_unit_test(test_beside),
+        cmocka_unit_test(test_discrete), cmocka_unit_test(test_small),   cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_beside),   cmocka_unit_test(test_submits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

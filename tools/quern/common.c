@@ -114,7 +114,8 @@ void device_setup(struct device_setup *setup, bool verbose)
     static const char *const from_environment[DEVICE_SETTINGS][2] = {{"QUERN_CPU_ISA", "isa"},
                                                                      {"QUERN_VK_VALIDATE", "vk-validate"},
                                                                      {"QUERN_VK_DISABLE", "vk-disable"},
-                                                                     {"QUERN_VK_SHADERS", "vk-shaders"}};
+                                                                     {"QUERN_VK_SHADERS", "vk-shaders"},
+                                                                     {"QUERN_VK_SUBMIT_US", "vk-submit-us"}};
     setup->callbacks = tool_callbacks(verbose);
     setup->n_settings = 0;
     for (size_t i = 0; i < ARG_N(from_environment); i++) {

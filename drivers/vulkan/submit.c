@@ -1,0 +1,147 @@
+/* How a segment's dispatches are shared out to submits, so that none takes longer than the device's budget:
+ * systems reset a GPU that works too long at one thing. The first run gives the device one dispatch at a time
+ * and measures; after that as many make a submit as fit the budget, and one that is too long alone is done in
+ * slices of its workgroups. Where runs take much longer later (longer texts), one is measured again. */
+#include "drivers/vulkan/segment.h"
+
+#include "base/clock.h"
+
+static uint32_t slices_of(const struct qn_vk_dispatch *d)
+{
+    return d->slices > 1 ? d->slices : 1;
+}
+
+/* The dimension that is sliced: x, or z where x goes on in it. y stays whole, because kernels may count from
+ * its end. */
+static int slice_dimension(const struct qn_vk_dispatch *d)
+{
+    return d->groups[2] > 1 ? 2 : 0;
+}
+
+void qn_vk_slice(const struct qn_vk_dispatch *d, uint32_t slice, uint32_t base[3], uint32_t groups[3])
+{
+    for (int i = 0; i < 3; i++) {
+        base[i] = 0;
+        groups[i] = d->groups[i];
+    }
+    int by = slice_dimension(d);
+    uint64_t n = d->groups[by], parts = slices_of(d);
+    base[by] = (uint32_t)(n * slice / parts);
+    groups[by] = (uint32_t)(n * (slice + 1) / parts) - base[by];
+}
+
+/* ---- cuts ---- */
+
+static enum quern_status add_cut(struct quern_device *device, struct quern_prepared *prepared,
+                                 size_t dispatch, uint32_t slice, struct quern_error *err)
+{
+    if (!qn_grow(device->cb, &prepared->cuts, &prepared->cap_cuts, prepared->n_cuts + 1,
+                 sizeof *prepared->cuts))
+        return qn_fail_memory(err, "a prepared segment");
+    prepared->cuts[prepared->n_cuts++] = (struct qn_vk_cut){dispatch, slice};
+    return QUERN_OK;
+}
+
+/* One submit for each slice of each dispatch. */
+static enum quern_status cut_all(struct quern_device *device, struct quern_prepared *prepared,
+                                 struct quern_error *err)
+{
+    enum quern_status status = QUERN_OK;
+    prepared->n_cuts = 0;
+    for (size_t i = 0; i < prepared->n_dispatches; i++)
+        for (uint32_t s = 0; s < slices_of(&prepared->dispatches[i]) && !status; s++)
+            status = add_cut(device, prepared, i, s, err);
+    return status;
+}
+
+/* As many slices as it takes for each to be within the budget, each of one workgroup at least. */
+static void choose_slices(struct qn_vk_dispatch *d, uint64_t ns, uint64_t budget)
+{
+    uint64_t n = (ns + budget - 1) / budget, most = d->groups[slice_dimension(d)];
+    n = n < 1 || d->indirect ? 1 : n > most ? most : n;
+    d->slices = (uint32_t)n;
+}
+
+/* Joins what was measured, ns[dispatch], into submits within the budget. */
+static enum quern_status cut_by_time(struct quern_device *device, struct quern_prepared *prepared,
+                                     const uint64_t *ns, struct quern_error *err)
+{
+    enum quern_status status = QUERN_OK;
+    uint64_t taken = UINT64_MAX; /* of the submit so far; the first dispatch begins one */
+    prepared->n_cuts = 0;
+    prepared->expected_ns = 0;
+    for (size_t i = 0; i < prepared->n_dispatches; i++) {
+        struct qn_vk_dispatch *d = &prepared->dispatches[i];
+        choose_slices(d, ns[i], device->submit_ns);
+        uint64_t each = ns[i] / slices_of(d);
+        for (uint32_t s = 0; s < slices_of(d) && !status; s++) {
+            if (taken > device->submit_ns || device->submit_ns - taken < each) {
+                status = add_cut(device, prepared, i, s, err);
+                taken = 0;
+            }
+            taken += each;
+        }
+        prepared->expected_ns += ns[i];
+    }
+    return status;
+}
+
+/* Whether the last run took so much longer than expected that it should be measured again. */
+static bool took_long(const struct quern_device *device, struct quern_prepared *prepared)
+{
+    if (prepared->begin_wall_ns == 0 || device->done_point < prepared->point)
+        return false;
+    uint64_t took = device->done_ns - prepared->begin_wall_ns;
+    if (took <= 2 * prepared->expected_ns + device->submit_ns)
+        return false;
+    prepared->expected_ns = took; /* or was it only noticed late? not twice for the same */
+    return true;
+}
+
+/* ---- running ---- */
+
+static enum quern_status run_measured(struct quern_device *device, struct quern_prepared *prepared,
+                                      int which, struct quern_error *err)
+{
+    uint64_t least = prepared->expected_ns;
+    uint64_t *ns = qn_zalloc(device->cb, prepared->n_dispatches, sizeof *ns);
+    enum quern_status status = ns ? cut_all(device, prepared, err) : qn_fail_memory(err, "a segment's times");
+    if (!status) {
+        qn_vk_forget_recordings(prepared);
+        status = qn_vk_record(device, prepared, which, err);
+    }
+    for (size_t c = 0; c < prepared->n_cuts && !status; c++) {
+        uint64_t begin = qn_now_ns();
+        status = qn_vk_submit(device, prepared->commands[which][c], &prepared->point, err);
+        if (!status)
+            status = qn_vk_wait(device, prepared->point, QN_VK_PATIENCE_NS, err);
+        ns[prepared->cuts[c].dispatch] += qn_now_ns() - begin;
+    }
+    if (!status)
+        status = cut_by_time(device, prepared, ns, err);
+    if (prepared->expected_ns < least)
+        prepared->expected_ns = least;
+    prepared->measured = !status;
+    prepared->begin_wall_ns = 0;
+    qn_vk_forget_recordings(prepared);
+    qn_free(device->cb, ns);
+    return status;
+}
+
+enum quern_status qn_vk_submit_all(struct quern_device *device, struct quern_prepared *prepared, int which,
+                                   struct quern_error *err)
+{
+    if (prepared->n_dispatches == 0)
+        return QUERN_OK;
+    if (device->submit_ns > 0 && (!prepared->measured || took_long(device, prepared)))
+        return run_measured(device, prepared, which, err);
+    enum quern_status status = QUERN_OK;
+    if (prepared->n_cuts == 0)
+        status = add_cut(device, prepared, 0, 0, err);
+    if (!status && !prepared->recorded[which])
+        status = qn_vk_record(device, prepared, which, err);
+    prepared->begin_wall_ns = qn_now_ns();
+    for (size_t c = 0; c < prepared->n_cuts && !status; c++)
+        status = qn_vk_submit(device, prepared->commands[which][c], &prepared->point, err);
+    return status;
+}
