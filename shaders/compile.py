@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 
-ROW = re.compile(r'^(KERNEL|KERNEL_POOLS|KERNEL_FORMATS)\((\w+), (\w+), "([^"]+)", "([^"]*)", (\d+), (\d+)(?:, "([^"]+)")?\)', re.M)
+ROW = re.compile(r'^(KERNEL|KERNEL_POOLS|KERNEL_FORMATS)\((\w+), (\w+), "([^"]+)", "([^"]*)", (\d+), (\d+)(?:,\s+"([^"]+)")?\)', re.M)
 FORMAT = re.compile(r"^QN_FORMAT_(?:PLAIN|R|RW)\((\w+), (\w+),", re.M)
 ACTIVATIONS_ONLY = {"Q8_1", "Q8_K"}  # no weights are stored in these
 

@@ -2,89 +2,77 @@
  * act(W x + bias) * (W1 x + bias1); residual + residual_scale * that.
  *
  * A workgroup has ROWS rows of W, LANES invocations for each, which share its weights among themselves. Every weight
- * is decoded once for COLUMNS columns. A sum's order depends on nothing but the length of the row. */
+ * is decoded once for COLUMNS columns. -DDOT8: for activations that quantise.comp rounded to 8 bits. A sum's order depends on the length of the row and on LANES. */
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 #define STEP_BINDING 0
-#define LANES        16
-#define ROWS         4
+#define WORKGROUP    64
 #ifdef MOE
 const uint COLUMNS = 1;
 #else
 layout(constant_id = 0) const uint COLUMNS = 8;
 #endif
-layout(local_size_x = LANES, local_size_y = ROWS) in;
+layout(constant_id = 1) const uint LANES = 16; /* a power of two */
+const uint ROWS = WORKGROUP / LANES;
+layout(local_size_x = WORKGROUP) in;
 #include "lib/step.glsl"
-#include "lib/activation.glsl"
+#include "lib/product.glsl"
+#ifdef DOT8
+#include "lib/dot8.glsl"
+#endif
 
-layout(set = 0, binding = 1) readonly buffer Weight { uint w[]; };   // [k, n] or [k, n, n_expert]
-layout(set = 0, binding = 2) readonly buffer Weight1 { uint w1[]; }; // the same; up, where W is the gate
-layout(set = 0, binding = 3) readonly buffer X { float x[]; };                 // [k, T]
-layout(set = 0, binding = 4) readonly buffer Bias { float bias[]; };           // [n]
-layout(set = 0, binding = 5) readonly buffer Bias1 { float bias1[]; };         // [n]
-layout(set = 0, binding = 6) readonly buffer Extra { uint extra[]; };          // residual [n, T], or expert ids [n_used, T]
-layout(set = 0, binding = 7) buffer Y { float y[]; };                          // [n, T]
-layout(set = 0, binding = 8) readonly buffer Grids { uint grid[]; };           // tables of the IQ formats
-
-uint matrix; /* 0: Weight, 1: Weight1 */
-#define WEIGHT_WORD(i) (matrix == 0 ? w[i] : w1[i])
-#define GRID_WORD(i)   grid[i]
-#include "lib/format.glsl"
-
-layout(push_constant) uniform Push {
-    uint k, n, row_bytes;
-    uint weight_at, weight1_at; /* bytes; where what is bound begins */
-    uint first, count;          /* rows (MOE: experts) that are bound */
-    uint bias_at, bias1_at;     /* first element; NONE: there is none */
-    uint n_weights, act, per_output;
-    uint n_used, per_slot;      /* MOE */
-    uint has_residual;
-    float scale, softcap, residual_scale;
-};
-const uint NONE = 0xffffffff;
-
-shared float part[COLUMNS * 2 * ROWS * LANES]; // [COLUMNS][2][ROWS][LANES]
+shared float part[COLUMNS * 2 * WORKGROUP]; // [COLUMNS][2][ROWS][LANES]
 
 uint part_at(uint column, uint which)
 {
-    return ((column * 2 + which) * ROWS + gl_LocalInvocationID.y) * LANES;
+    return (column * 2 + which) * WORKGROUP + gl_LocalInvocationIndex / LANES * LANES;
 }
 
-/* Sums of this lane for the columns from `column` on, of which the x begin at x_at. */
+#ifdef DOT8
+/* Sums of this lane for the columns that begin at x_at, in blocks of 32. */
 void add_products(uint row_at, const uint x_at[COLUMNS], inout float sum[COLUMNS])
 {
-    for (uint i = 4 * gl_LocalInvocationID.x; i + 4 <= k; i += 4 * LANES) {
-        vec4 weights = decode4(row_at + i / BLOCK_LEN * BLOCK_BYTES, i % BLOCK_LEN);
-        for (uint c = 0; c < COLUMNS; c++) {
-            uint at = x_at[c] + i;
-            sum[c] += dot(weights, vec4(x[at], x[at + 1], x[at + 2], x[at + 3]));
+    for (uint b = gl_LocalInvocationIndex % LANES; b < k / 32; b += LANES) {
+        uint at = row_at + b * 32 / BLOCK_LEN * BLOCK_BYTES, first_of_block = b * 32 % BLOCK_LEN;
+        [[unroll]] for (uint h = 0; h < 32; h += SUB_LEN) {
+            vec2 scale = scales(at, first_of_block + h);
+            uint q[SUB_LEN / 4];
+            [[unroll]] for (uint i = 0; i < SUB_LEN / 4; i++)
+                q[i] = quants4(at, first_of_block + h + 4 * i);
+            [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+                uint words = x_at[c] + b * 8 + h / 4, scales_at = x_at[c] + k / 4 + 4 * b;
+                int products = 0;
+                [[unroll]] for (uint i = 0; i < SUB_LEN / 4; i++)
+                    products += dot8(q[i], x[words + i], 0);
+                sum[c] = fma(scale.x * uintBitsToFloat(x[scales_at]), float(products), sum[c]);
+                if (scale.y != 0.0) {
+                    float total = uintBitsToFloat(x[scales_at + 1 + h / 16]);
+                    if (SUB_LEN == 32)
+                        total += uintBitsToFloat(x[scales_at + 2]);
+                    sum[c] = fma(-scale.y, total, sum[c]);
+                }
+            }
         }
     }
-    uint i = k / 4 * 4 + gl_LocalInvocationID.x; /* what is left, where a block is one element */
-    if (i < k) {
-        float weight = decode(row_at + i / BLOCK_LEN * BLOCK_BYTES, i % BLOCK_LEN);
-        for (uint c = 0; c < COLUMNS; c++)
-            sum[c] += weight * x[x_at[c] + i];
+}
+#else
+/* Sums of this lane for the columns that begin at x_at. */
+void add_products(uint row_at, const uint x_at[COLUMNS], inout float sum[COLUMNS])
+{
+    for (uint i = 4 * (gl_LocalInvocationIndex % LANES); i < k; i += 4 * LANES) {
+        vec4 a = weights_of(row_at, i);
+        [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+            vec4 b = column_of(x_at[c], i);
+            sum[c] = fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum[c]))));
+        }
     }
 }
-
-float finish(float v, float v1, uint row, uint expert, uint at)
-{
-    if (bias_at != NONE)
-        v += bias[bias_at + expert * n + row];
-    if (bias1_at != NONE)
-        v1 += bias1[bias1_at + expert * n + row];
-    if (n_weights == 2)
-        return activate(act, v) * v1;
-    v *= scale;
-    if (softcap != 0.0)
-        v = softcap * (1.0 - 2.0 / (exp(2.0 * v / softcap) + 1.0));
-    return activate(act, v);
-}
+#endif
 
 void main()
 {
-    uint lane = gl_LocalInvocationID.x, local_row = gl_LocalInvocationID.y;
+    uint lane = gl_LocalInvocationIndex % LANES, local_row = gl_LocalInvocationIndex / LANES;
     uint group = gl_WorkGroupID.x + gl_NumWorkGroups.x * gl_WorkGroupID.z;
     uint row = group * ROWS + local_row; /* of what is bound */
     uint column = gl_WorkGroupID.y * COLUMNS, expert = 0;
@@ -106,12 +94,16 @@ void main()
 #endif
     uint x_at[COLUMNS];
     float sum[COLUMNS], sum1[COLUMNS];
-    for (uint c = 0; c < COLUMNS; c++) {
+    [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
         uint from = min(column + c, n_columns - 1);
 #ifdef MOE
         from = per_slot != 0 ? from : from / n_used;
 #endif
+#ifdef DOT8
+        x_at[c] = from * (k / 8 * 3);
+#else
         x_at[c] = from * k;
+#endif
         sum[c] = sum1[c] = 0.0;
     }
     matrix = 0;
@@ -120,7 +112,7 @@ void main()
         matrix = 1;
         add_products(weight1_at + weight_row * row_bytes, x_at, sum1);
     }
-    for (uint c = 0; c < COLUMNS; c++) {
+    [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
         part[part_at(c, 0) + lane] = sum[c];
         part[part_at(c, 1) + lane] = sum1[c];
     }
@@ -132,7 +124,7 @@ void main()
             v1 += part[part_at(c, 1) + l];
         }
         uint at = (column + c) * n + out_row;
-        v = finish(v, v1, out_row, expert, at);
+        v = epilogue(v, v1, out_row, expert);
 #ifndef MOE
         if (has_residual != 0)
             v = uintBitsToFloat(extra[at]) + residual_scale * v;

@@ -19,7 +19,12 @@ static enum quern_status create_device(struct quern_device *device, struct quern
                                            .queueFamilyIndex = device->facts.queue,
                                            .queueCount = 1,
                                            .pQueuePriorities = &priority};
+    VkPhysicalDeviceShaderIntegerDotProductFeatures dot = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES,
+        .shaderIntegerDotProduct = VK_TRUE};
+    bool has_dot = device->facts.features >> QN_VK_INT_DOT & 1;
     VkPhysicalDeviceVulkan12Features v12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
+                                            .pNext = has_dot ? &dot : NULL,
                                             .timelineSemaphore = VK_TRUE};
     VkPhysicalDeviceVulkan11Features v11 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
                                             .pNext = &v12,

@@ -266,6 +266,7 @@ enum quern_status qn_vk_ops_plan(struct quern_device *device, const struct quern
     for (uint32_t i = 0; i < segment->n_nodes && !p.status; i++) {
         p.id = segment->nodes[i];
         p.scratch = 0;
+        p.rounded = QUERN_NONE;
         p.node = quern_graph_node(segment->graph, p.id);
         if (qn_vk_op_supported(device, segment->graph, p.id))
             plans[p.node->op](&p);

@@ -16,6 +16,8 @@ struct qn_vk_plan {
     const struct quern_node *node;
     uint32_t id;      /* of the node */
     uint64_t scratch; /* bytes of the scratch buffer that this node has taken */
+    uint32_t rounded; /* the activation that `rounded_at` has in 8 bits; QUERN_NONE: none yet in this node */
+    struct qn_vk_bound rounded_at;
     struct quern_error *err;
     enum quern_status status;
     struct qn_vk_dispatch nowhere; /* what is written to after a failure */

@@ -4,13 +4,13 @@
 #include <string.h>
 
 enum {
-    MATVEC_ROWS = 4,        /* of a workgroup: ROWS of matvec.comp */
+    MATVEC_WORKGROUP = 64,  /* of matvec.comp */
     MATVEC_COLUMNS_MAX = 8, /* of a workgroup */
 };
 
 /* One product; MATMUL with several outputs is as many. */
 struct product {
-    enum qn_vk_kernel kernel; /* the first of its formats */
+    bool moe;
     uint32_t weight[2], bias[2];
     uint32_t n_weights, act;
     uint32_t x, extra, out; /* extra: residual, or expert ids */
@@ -18,54 +18,185 @@ struct product {
     float scale, softcap, residual_scale;
 };
 
+/* Many columns: a workgroup has a tile of the result. See matmul.comp for what the sizes are. */
+struct tile {
+    uint32_t lanes, tm, tn, depth, workgroup;
+    bool subgroups;
+};
+
+static uint32_t tile_rows(const struct tile *tile, uint32_t n_weights)
+{
+    return tile->lanes * tile->tm / n_weights;
+}
+
+static uint32_t tile_columns(const struct tile *tile)
+{
+    return tile->workgroup / tile->lanes * tile->tn;
+}
+
+static struct tile choose_tile(const struct qn_vk_facts *facts, uint32_t n_columns)
+{
+    struct tile tile = {.lanes = 32, .tn = 16, .depth = 4};
+    if (facts->min_subgroup == facts->max_subgroup && facts->subgroup >= 8 && facts->subgroup <= 64) {
+        tile.lanes = facts->subgroup;
+        tile.subgroups = true;
+    }
+    tile.tm = tile.lanes < 64 ? 64 / tile.lanes : 2;
+    if (tile.lanes == 8)
+        tile.tm = 4;
+    tile.workgroup = 4 * tile.lanes;
+    if (tile.workgroup > facts->properties.limits.maxComputeWorkGroupInvocations)
+        tile.workgroup /= 2;
+    while (tile.tn > 4 && tile_columns(&tile) / 2 >= n_columns)
+        tile.tn /= 2;
+    return tile;
+}
+
+/* Puts the slots of the step in order of their experts: the buffer that tells which. */
+static struct qn_vk_bound plan_sort(struct qn_vk_plan *p, const struct product *product, uint32_t n_expert,
+                                    uint32_t tile_columns, uint32_t groups)
+{
+    uint64_t n_slots = (uint64_t)qn_vk_rows(p, qn_vk_value(p, product->extra)) * product->n_used;
+    uint64_t n_tiles = n_slots / tile_columns + (n_slots < n_expert ? n_slots : n_expert);
+    uint32_t list_at = (uint32_t)(4 + 3 * n_tiles);
+    struct qn_vk_bound order = qn_vk_scratch(p, (list_at + n_slots) * 4, true);
+    struct qn_vk_dispatch *d = qn_vk_add(p, QN_VK_MOE_SORT, 1, 1);
+    qn_vk_bind_rows(p, d, 1, product->extra, false);
+    d->bound[2] = order;
+    const uint32_t words[] = {n_expert, product->n_used, tile_columns, groups, list_at};
+    memcpy(d->words, words, sizeof words);
+    order.written = false;
+    return order;
+}
+
+/* What the kernels of products bind and are told (lib/product.glsl), for the part of the weight from `first`
+ * on. */
+static void bind_product(struct qn_vk_plan *p, struct qn_vk_dispatch *d, const struct product *product,
+                         uint64_t unit, uint64_t first, uint64_t count)
+{
+    const struct quern_value *w = qn_vk_value(p, product->weight[0]);
+    uint32_t at[2] = {0, 0};
+    for (uint32_t i = 0; i < product->n_weights; i++)
+        at[i] = qn_vk_bind_weight(p, d, 1 + i, product->weight[i], first * unit, count * unit);
+    qn_vk_bind_rows(p, d, 3, product->x, false);
+    uint32_t bias = qn_vk_bind_vector(p, d, 4, product->bias[0]),
+             bias1 = qn_vk_bind_vector(p, d, 5, product->bias[1]);
+    bool extra = qn_vk_bind_rows(p, d, 6, product->extra, false);
+    qn_vk_bind_rows(p, d, 7, product->out, true);
+    d->bound[8].kind = QN_VK_BOUND_GRIDS;
+    const uint32_t words[] = {(uint32_t)w->dim[0],
+                              (uint32_t)w->dim[1],
+                              (uint32_t)qn_format_row_bytes(w->format, (uint64_t)w->dim[0]),
+                              at[0],
+                              at[1],
+                              (uint32_t)first,
+                              (uint32_t)count,
+                              bias,
+                              bias1,
+                              product->n_weights,
+                              product->act,
+                              qn_vk_per_output(qn_vk_value(p, product->x)),
+                              product->n_used,
+                              product->per_slot,
+                              extra && !product->moe,
+                              qn_vk_word(product->scale),
+                              qn_vk_word(product->softcap),
+                              qn_vk_word(product->residual_scale)};
+    memcpy(d->words, words, sizeof words);
+}
+
+/* Whether the few columns of a product are rounded to 8 bits first, for integer dot products. */
+static bool rounds(const struct qn_vk_plan *p, const struct product *product)
+{
+    uint32_t format = qn_vk_value(p, product->weight[0])->format;
+    return !p->segment->exact && p->device->facts.features >> QN_VK_INT_DOT & 1 &&
+           qn_vk_module_find((product->moe ? QN_VK_MOE_MATVEC8 : QN_VK_MATVEC8) + format);
+}
+
+/* The activation in 8 bits, once for all products of the node. */
+static void round_activation(struct qn_vk_plan *p, const struct product *product)
+{
+    if (p->rounded == product->x)
+        return;
+    const struct quern_value *x = qn_vk_value(p, product->x);
+    uint32_t k = (uint32_t)qn_vk_value(p, product->weight[0])->dim[0];
+    uint32_t per_token = (uint32_t)(qn_vk_row(x) / k);
+    uint64_t columns = (uint64_t)qn_vk_rows(p, x) * per_token;
+    struct qn_vk_dispatch *d = qn_vk_add(p, QN_VK_QUANTISE, qn_vk_ceil_div(k / 32, QN_VK_GROUP), columns);
+    qn_vk_bind_rows(p, d, 1, product->x, false);
+    p->rounded = product->x;
+    p->rounded_at = d->bound[2] = qn_vk_scratch(p, columns * k / 8 * 3 * 4, true);
+    p->rounded_at.written = false;
+    const uint32_t words[] = {k, per_token, qn_vk_per_output(x)};
+    memcpy(d->words, words, sizeof words);
+}
+
+static struct qn_vk_dispatch *add_matvec(struct qn_vk_plan *p, const struct product *product, uint64_t n_rows)
+{
+    const struct quern_value *x = qn_vk_value(p, product->x);
+    uint32_t format = qn_vk_value(p, product->weight[0])->format;
+    uint32_t columns = 1; /* a workgroup has as many as the step, up to a number */
+    while (!product->moe && columns < MATVEC_COLUMNS_MAX && columns < qn_vk_rows(p, x))
+        columns *= 2;
+    uint64_t groups = product->moe ? (uint64_t)qn_vk_rows(p, x) * product->n_used
+                                   : qn_vk_ceil_div(qn_vk_rows(p, x), columns);
+    enum qn_vk_kernel kernel = product->moe ? QN_VK_MOE_MATVEC : QN_VK_MATVEC;
+    if (rounds(p, product))
+        kernel = product->moe ? QN_VK_MOE_MATVEC8 : QN_VK_MATVEC8;
+    /* A GPU reads rows along their length; what a processor runs in its vector lanes reads X once for all of
+     * them if they are rows. */
+    uint32_t lanes = p->device->facts.type == QUERN_DEVICE_SOFTWARE ? 1 : 16;
+    struct qn_vk_dispatch *d =
+        qn_vk_add(p, kernel + format, qn_vk_ceil_div(n_rows, MATVEC_WORKGROUP / lanes), groups);
+    d->constants[0] = columns;
+    d->constants[1] = lanes;
+    return d;
+}
+
+static struct qn_vk_dispatch *add_matmul(struct qn_vk_plan *p, const struct product *product,
+                                         const struct tile *tile, uint64_t n_rows, bool indirect)
+{
+    const struct quern_value *x = qn_vk_value(p, product->x);
+    uint32_t format = qn_vk_value(p, product->weight[0])->format;
+    struct qn_vk_dispatch *d = qn_vk_add(p, (product->moe ? QN_VK_MOE_MATMUL : QN_VK_MATMUL) + format,
+                                         qn_vk_ceil_div(n_rows, tile_rows(tile, product->n_weights)),
+                                         indirect ? 1 : qn_vk_ceil_div(qn_vk_rows(p, x), tile_columns(tile)));
+    const uint32_t constants[QN_VK_MAX_CONSTANTS] = {
+        tile->workgroup,        tile->lanes, tile->tm, tile->tn, tile->depth, tile->subgroups,
+        product->n_weights == 2};
+    memcpy(d->constants, constants, sizeof constants);
+    return d;
+}
+
 /* A weight larger than a kernel can reach is taken in parts: of rows, or of whole experts. */
 static void plan_product(struct qn_vk_plan *p, const struct product *product)
 {
     const struct quern_value *w = qn_vk_value(p, product->weight[0]);
-    const struct quern_value *x = qn_vk_value(p, product->x);
-    bool moe = product->kernel == QN_VK_MOE_MATVEC;
     uint64_t row_bytes = qn_format_row_bytes(w->format, (uint64_t)w->dim[0]), n = (uint64_t)w->dim[1];
-    uint64_t unit = moe ? row_bytes * n : row_bytes, n_units = moe ? (uint64_t)w->dim[2] : n;
-    uint32_t columns = 1; /* a workgroup has as many as the step, up to a number */
-    while (!moe && columns < MATVEC_COLUMNS_MAX && columns < qn_vk_rows(p, x))
-        columns *= 2;
-    uint64_t groups =
-        moe ? (uint64_t)qn_vk_rows(p, x) * product->n_used : qn_vk_ceil_div(qn_vk_rows(p, x), columns);
+    uint64_t unit = product->moe ? row_bytes * n : row_bytes,
+             n_units = product->moe ? (uint64_t)w->dim[2] : n, count;
     uint32_t second = product->n_weights > 1 ? product->weight[1] : QUERN_NONE;
-    uint64_t count;
+    bool many = qn_vk_rows(p, qn_vk_value(p, product->x)) > MATVEC_COLUMNS_MAX;
+    struct tile tile = choose_tile(&p->device->facts, qn_vk_rows(p, qn_vk_value(p, product->x)));
+    bool rounded = !many && rounds(p, product);
+    if (rounded)
+        round_activation(p, product);
+    struct qn_vk_bound order = {.kind = QN_VK_BOUND_STEP};
+    if (many && product->moe)
+        order = plan_sort(p, product, (uint32_t)n_units, tile_columns(&tile),
+                          qn_vk_ceil_div(n, tile_rows(&tile, product->n_weights)));
     for (uint64_t first = 0; first < n_units && !p->status; first += count) {
         count = qn_vk_take_units(p, product->weight[0], second, unit, first, n_units);
+        uint64_t n_rows = product->moe ? n : count;
         struct qn_vk_dispatch *d =
-            qn_vk_add(p, product->kernel + w->format, qn_vk_ceil_div(moe ? n : count, MATVEC_ROWS), groups);
-        d->constants[0] = columns;
-        uint32_t at[2] = {0, 0};
-        for (uint32_t i = 0; i < product->n_weights; i++)
-            at[i] = qn_vk_bind_weight(p, d, 1 + i, product->weight[i], first * unit, count * unit);
-        qn_vk_bind_rows(p, d, 3, product->x, false);
-        uint32_t bias = qn_vk_bind_vector(p, d, 4, product->bias[0]),
-                 bias1 = qn_vk_bind_vector(p, d, 5, product->bias[1]);
-        bool extra = qn_vk_bind_rows(p, d, 6, product->extra, false);
-        qn_vk_bind_rows(p, d, 7, product->out, true);
-        d->bound[8].kind = QN_VK_BOUND_GRIDS;
-        const uint32_t words[] = {(uint32_t)w->dim[0],
-                                  (uint32_t)n,
-                                  (uint32_t)row_bytes,
-                                  at[0],
-                                  at[1],
-                                  (uint32_t)first,
-                                  (uint32_t)count,
-                                  bias,
-                                  bias1,
-                                  product->n_weights,
-                                  product->act,
-                                  qn_vk_per_output(x),
-                                  product->n_used,
-                                  product->per_slot,
-                                  extra && !moe,
-                                  qn_vk_word(product->scale),
-                                  qn_vk_word(product->softcap),
-                                  qn_vk_word(product->residual_scale)};
-        memcpy(d->words, words, sizeof words);
+            many ? add_matmul(p, product, &tile, n_rows, product->moe) : add_matvec(p, product, n_rows);
+        bind_product(p, d, product, unit, first, count);
+        if (rounded)
+            d->bound[3] = p->rounded_at;
+        if (many && product->moe) {
+            d->bound[6] = order;
+            d->indirect = 6;
+        }
     }
 }
 
@@ -75,8 +206,7 @@ void qn_vk_plan_matmul(struct qn_vk_plan *p)
     uint32_t n_products = attr->glu ? 1 : attr->n_weights;
     for (uint32_t i = 0; i < n_products; i++)
         plan_product(p,
-                     &(struct product){.kernel = QN_VK_MATVEC,
-                                       .weight = {p->node->in[1 + i], p->node->in[2]},
+                     &(struct product){.weight = {p->node->in[1 + i], p->node->in[2]},
                                        .bias = {p->node->in[4 + i], attr->glu ? p->node->in[5] : QUERN_NONE},
                                        .n_weights = attr->glu ? 2 : 1,
                                        .act = attr->act,
@@ -91,7 +221,7 @@ void qn_vk_plan_matmul(struct qn_vk_plan *p)
 void qn_vk_plan_moe_matmul(struct qn_vk_plan *p)
 {
     const struct quern_moe_matmul_attr *attr = &p->node->attr.moe_matmul;
-    plan_product(p, &(struct product){.kernel = QN_VK_MOE_MATVEC,
+    plan_product(p, &(struct product){.moe = true,
                                       .weight = {p->node->in[1], p->node->in[2]},
                                       .bias = {p->node->in[3], attr->glu ? p->node->in[4] : QUERN_NONE},
                                       .n_weights = attr->n_weights,

@@ -5,6 +5,12 @@
  *   vec4 decode4(uint at, uint i)     weights i to i + 3, i a multiple of 4, of the block at byte `at`
  *   float decode(uint at, uint i)     weight i
  *
+ * and those whose weights are whole numbers times a scale, less a minimum, from which the others follow
+ *
+ *   SUB_LEN                           weights that have these in common: 16 or 32
+ *   uint quants4(uint at, uint i)     the numbers of weights i to i + 3 as signed bytes
+ *   vec2 scales(uint at, uint i)      scale and minimum of weight i: scale * number - minimum
+ *
  * A block is at a multiple of the largest of 1, 2 and 4 that divides BLOCK_BYTES, as in a model file. Blocks of the
  * plain floats are single weights: there i may go on beyond the block, and so does decode4.
  *
@@ -73,6 +79,15 @@
 #include "formats/q2_0.glsl"
 #else
 #error "format.glsl: no known -DFORMAT_<NAME>"
+#endif
+
+#ifdef SUB_LEN
+vec4 decode4(uint at, uint i)
+{
+    vec2 scale = scales(at, i);
+    precise vec4 v = scale.x * vec4(signed_bytes4(quants4(at, i))) - scale.y;
+    return v;
+}
 #endif
 
 #ifndef FORMAT_PLAIN

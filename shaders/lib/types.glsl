@@ -14,6 +14,18 @@ ivec4 signed_bytes4(uint word)
     return ivec4(word << 24, word << 16, word << 8, word) >> 24;
 }
 
+/* Four bytes below 128, each less a byte of `offset`. */
+uint minus4(uint q, uint offset)
+{
+    return (q | 0x80808080u) - offset ^ 0x80808080u;
+}
+
+/* The four lowest bits of a word, each in a byte. */
+uint spread4(uint word)
+{
+    return (word & 15u) * 0x00204081u & 0x01010101u;
+}
+
 /* The four lowest bits of a word, lowest first. */
 uvec4 bits4(uint word)
 {

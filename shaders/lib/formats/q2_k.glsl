@@ -2,13 +2,16 @@
  * weight 32 * t + l at bits 2 * t of byte l; d, dmin. d * scale * q - dmin * minimum */
 #define BLOCK_LEN   256
 #define BLOCK_BYTES 84
+#define SUB_LEN     16
 
-vec4 decode4(uint at, uint i)
+uint quants4(uint at, uint i)
+{
+    return weight_word(at + 16u + i / 128u * 32u + i % 32u) >> i % 128u / 32u * 2u & 0x03030303u;
+}
+
+vec2 scales(uint at, uint i)
 {
     uint packed = weight_u8(at + i / 16u);
-    vec2 d = weight_half2(at + 80u);
-    uint q = weight_word(at + 16u + i / 128u * 32u + i % 32u) >> i % 128u / 32u * 2u & 0x03030303u;
-    precise float scale = d.x * float(packed & 15u), minimum = d.y * float(packed >> 4);
-    precise vec4 v = scale * vec4(bytes4(q)) - minimum;
+    precise vec2 v = weight_half2(at + 80u) * vec2(packed & 15u, packed >> 4);
     return v;
 }

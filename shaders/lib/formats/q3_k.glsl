@@ -2,6 +2,7 @@
  * bytes, offset by 32; d. d * scale * (q - 4) */
 #define BLOCK_LEN   256
 #define BLOCK_BYTES 110
+#define SUB_LEN     16
 
 /* 8 bytes hold the low nibbles of scales j and j + 8, then 4 the high bits of scales j, j + 4, j + 8 and j + 12. */
 int q3_k_scale(uint packed_at, uint sub)
@@ -11,11 +12,15 @@ int q3_k_scale(uint packed_at, uint sub)
     return int(low | high << 4) - 32;
 }
 
-vec4 decode4(uint at, uint i)
+uint quants4(uint at, uint i)
 {
     uint third = weight_u32(at + i % 32u) >> i / 32u & 0x01010101u;
     uint q = weight_u32(at + 32u + i / 128u * 32u + i % 32u) >> i % 128u / 32u * 2u & 0x03030303u;
+    return minus4(q | third << 2, 0x04040404u);
+}
+
+vec2 scales(uint at, uint i)
+{
     precise float scale = weight_half(at + 108u) * float(q3_k_scale(at + 96u, i / 16u));
-    precise vec4 v = scale * vec4(ivec4(bytes4(q | third << 2)) - 4);
-    return v;
+    return vec2(scale, 0.0);
 }

@@ -2,13 +2,16 @@
  * then high nibbles. d * scale * q - dmin * minimum */
 #define BLOCK_LEN   256
 #define BLOCK_BYTES 144
+#define SUB_LEN     32
 #include "k_scales.glsl"
 
-vec4 decode4(uint at, uint i)
+uint quants4(uint at, uint i)
 {
     uint sub = i / 32u;
-    vec2 scales = k_scales(at, sub);
-    uint q = weight_word(at + 16u + sub / 2u * 32u + i % 32u) >> sub % 2u * 4u & 0x0f0f0f0fu;
-    precise vec4 v = scales.x * vec4(bytes4(q)) - scales.y;
-    return v;
+    return weight_word(at + 16u + sub / 2u * 32u + i % 32u) >> sub % 2u * 4u & 0x0f0f0f0fu;
+}
+
+vec2 scales(uint at, uint i)
+{
+    return k_scales(at, i / 32u);
 }

@@ -1,12 +1,16 @@
 /* d, m, a word with the fifth bit of each weight, 16 bytes as in Q4_0. q * d + m */
 #define BLOCK_LEN   32
 #define BLOCK_BYTES 24
+#define SUB_LEN     32
 
-vec4 decode4(uint at, uint i)
+uint quants4(uint at, uint i)
 {
-    uvec4 fifth = bits4(weight_word(at + 4u) >> i) << 4;
-    uint q = weight_word(at + 8u + i % 16u) >> i / 16u * 4u & 0x0f0f0f0fu;
+    uint fifth = spread4(weight_word(at + 4u) >> i) << 4;
+    return weight_word(at + 8u + i % 16u) >> i / 16u * 4u & 0x0f0f0f0fu | fifth;
+}
+
+vec2 scales(uint at, uint i)
+{
     vec2 d_m = weight_half2(at);
-    precise vec4 v = vec4(bytes4(q) | fifth) * d_m.x + d_m.y;
-    return v;
+    return vec2(d_m.x, -d_m.y);
 }

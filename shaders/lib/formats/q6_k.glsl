@@ -3,13 +3,17 @@
  * d * scale * (q - 32) */
 #define BLOCK_LEN   256
 #define BLOCK_BYTES 210
+#define SUB_LEN     16
 
-vec4 decode4(uint at, uint i)
+uint quants4(uint at, uint i)
 {
     uint low = weight_u32(at + i / 128u * 64u + i % 64u) >> i % 128u / 64u * 4u & 0x0f0f0f0fu;
     uint high = weight_u32(at + 128u + i / 128u * 32u + i % 32u) >> i % 128u / 32u * 2u & 0x03030303u;
-    int sub_scale = bitfieldExtract(int(weight_u8(at + 192u + i / 16u)), 0, 8);
-    precise float scale = weight_half(at + 208u) * float(sub_scale);
-    precise vec4 v = scale * vec4(ivec4(bytes4(low | high << 4)) - 32);
-    return v;
+    return minus4(low | high << 4, 0x20202020u);
+}
+
+vec2 scales(uint at, uint i)
+{
+    precise float scale = weight_half(at + 208u) * float(bitfieldExtract(int(weight_u8(at + 192u + i / 16u)), 0, 8));
+    return vec2(scale, 0.0);
 }

@@ -1,9 +1,14 @@
 /* d, 32 signed bytes. q * d */
 #define BLOCK_LEN   32
 #define BLOCK_BYTES 34
+#define SUB_LEN     32
 
-vec4 decode4(uint at, uint i)
+uint quants4(uint at, uint i)
 {
-    precise vec4 v = vec4(signed_bytes4(weight_u32(at + 2u + i))) * weight_half(at);
-    return v;
+    return weight_u32(at + 2u + i);
+}
+
+vec2 scales(uint at, uint i)
+{
+    return vec2(weight_half(at), 0.0);
 }

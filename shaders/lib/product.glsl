@@ -1,0 +1,62 @@
+/* What all kernels of MATMUL and MOE_MATMUL bind and are told. Before it, the kernel includes step.glsl. */
+#ifndef QN_PRODUCT_GLSL
+#define QN_PRODUCT_GLSL
+
+layout(set = 0, binding = 1) readonly buffer Weight { uint w[]; };     // [k, n] or [k, n, n_expert]
+layout(set = 0, binding = 2) readonly buffer Weight1 { uint w1[]; };   // the same; up, where W is the gate
+#ifdef DOT8
+layout(set = 0, binding = 3) readonly buffer X { uint x[]; };          // [3 k / 8, T], of quantise.comp
+#else
+layout(set = 0, binding = 3) readonly buffer X { float x[]; };         // [k, T]
+#endif
+layout(set = 0, binding = 4) readonly buffer Bias { float bias[]; };   // [n]
+layout(set = 0, binding = 5) readonly buffer Bias1 { float bias1[]; }; // [n]
+layout(set = 0, binding = 6) readonly buffer Extra { uint extra[]; };  // residual [n, T]; expert ids; order of moe_sort
+layout(set = 0, binding = 7) buffer Y { float y[]; };                  // [n, T]
+layout(set = 0, binding = 8) readonly buffer Grids { uint grid[]; };   // tables of the IQ formats
+
+uint matrix; /* 0: Weight, 1: Weight1 */
+#define WEIGHT_WORD(i) (matrix == 0 ? w[i] : w1[i])
+#define GRID_WORD(i)   grid[i]
+#include "format.glsl"
+
+layout(push_constant) uniform Push {
+    uint k, n, row_bytes;
+    uint weight_at, weight1_at; /* bytes; where what is bound begins */
+    uint first, count;          /* rows (MOE: experts) that are bound */
+    uint bias_at, bias1_at;     /* first element; NONE: there is none */
+    uint n_weights, act, per_output;
+    uint n_used, per_slot;      /* MOE */
+    uint has_residual;
+    float scale, softcap, residual_scale;
+};
+
+#include "epilogue.glsl"
+
+/* Weights i to i + 3 of the row that begins at byte row_at, 0 beyond its end; i is a multiple of 4. */
+vec4 weights_of(uint row_at, uint i)
+{
+    vec4 v = vec4(0.0);
+    if (i + 4 <= k)
+        return decode4(row_at + i / BLOCK_LEN * BLOCK_BYTES, i % BLOCK_LEN);
+#ifdef FORMAT_PLAIN /* the others have whole blocks */
+    for (uint j = 0; i + j < k; j++)
+        v[j] = decode(row_at + (i + j) * BLOCK_BYTES, 0);
+#endif
+    return v;
+}
+
+#ifndef DOT8
+/* The same of a column of X that begins at x_at. */
+vec4 column_of(uint x_at, uint i)
+{
+    if (i + 4 <= k)
+        return vec4(x[x_at + i], x[x_at + i + 1], x[x_at + i + 2], x[x_at + i + 3]);
+    vec4 v = vec4(0.0);
+    for (uint j = 0; i + j < k; j++)
+        v[j] = x[x_at + i + j];
+    return v;
+}
+#endif
+
+#endif
