@@ -100,8 +100,8 @@ static bool took_long(const struct quern_device *device, struct quern_prepared *
 
 /* ---- running ---- */
 
-static enum quern_status run_measured(struct quern_device *device, struct quern_prepared *prepared,
-                                      int which, struct quern_error *err)
+static enum quern_status run_measured(struct quern_device *device, struct quern_prepared *prepared, int which,
+                                      struct quern_error *err)
 {
     uint64_t least = prepared->expected_ns;
     uint64_t *ns = qn_zalloc(device->cb, prepared->n_dispatches, sizeof *ns);
