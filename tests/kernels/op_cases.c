@@ -43,8 +43,8 @@ static const struct qn_op_case norm_cases[] = {
     {QUERN_OP_NORM, 9, .in_place = true, .norm = {768, QUERN_NORM_LAYER, 768, true, true}},
     {QUERN_OP_NORM, 4, .norm = {99, QUERN_NORM_LAYER, 33, false, true, true}},
     {QUERN_OP_NORM, 4, .outputs = true, .norm = {130, QUERN_NORM_RMS, 130, .weight = true}},
-    {QUERN_OP_NORM, 2,
-     .norm = {70000, QUERN_NORM_RMS, 1, .weight = true}}, /* more groups than a dispatch has */
+    {QUERN_OP_NORM, 1,
+     .norm = {33000, QUERN_NORM_RMS, 1, .weight = true}}, /* more groups than a dispatch has */
     {QUERN_OP_NORM, 1, .norm = {65537, QUERN_NORM_RMS, 65537, .weight = true}},
     {QUERN_OP_NORM, 512, .norm = {128, QUERN_NORM_RMS, 64, .weight = true}},
     {QUERN_OP_NORM, 2, .fill = QN_FILL_ZERO, .norm = {96, QUERN_NORM_RMS, 96, .weight = true}},
