@@ -43,7 +43,7 @@ void main()
     }
     for (uint i = lane; i < group; i += WORKGROUP) {
         float v = value(first + i) - mean;
-        square += v * v;
+        square = fma(v, v, square); /* as kv_store.comp does */
     }
     float scale = 1.0 / sqrt(reduce_add(square) / float(group) + eps);
     for (uint i = lane; i < group; i += WORKGROUP) {

@@ -1,12 +1,13 @@
 /* ROPE: rotates pairs of elements of each head by position times a rate. One invocation a pair of one token. */
 #version 450
 #extension GL_GOOGLE_include_directive : require
-#define STEP_BINDING 0
+#define STEP_BINDING  0
+#define RATES_BINDING 2
 layout(local_size_x = 64) in;
 #include "lib/step.glsl"
+#include "lib/rope.glsl"
 
 layout(set = 0, binding = 1) readonly buffer X { float x[]; };      // [head_dim, n_head, T]
-layout(set = 0, binding = 2) readonly buffer Rates { uvec2 rate[]; }; // [n_dims / 2], turns a position: (x + y / 2^32) / 2^32
 layout(set = 0, binding = 3) buffer Y { float y[]; };               // [head_dim, n_head, T]
 
 layout(push_constant) uniform Push {
@@ -15,16 +16,6 @@ layout(push_constant) uniform Push {
     uint copy;   /* y is not x: what is not rotated is copied */
     float mscale;
 };
-
-/* cos and sin of the angle of pair i. Whole turns fall out at the top of 32 bits, which leaves the angle exact to
- * 2^-32 of a turn at any position. */
-vec2 angle(uint i, uint position)
-{
-    uint carry, low;
-    umulExtended(position, rate[i].y, carry, low);
-    float a = float(int(position * rate[i].x + carry)) * (6.2831853071795865 / 4294967296.0);
-    return vec2(cos(a), sin(a)) * mscale;
-}
 
 void main()
 {
@@ -39,8 +30,7 @@ void main()
         return;
     }
     uint one = first + (halves != 0 ? i : 2 * i), two = one + (halves != 0 ? n_dims / 2 : 1);
-    vec2 turn = angle(i, step_position(t));
-    float a = x[one], b = x[two];
-    y[one] = a * turn.x - b * turn.y;
-    y[two] = a * turn.y + b * turn.x;
+    vec2 turned = rotate(vec2(x[one], x[two]), angle(i, step_position(t)) * mscale);
+    y[one] = turned.x;
+    y[two] = turned.y;
 }

@@ -263,14 +263,15 @@ enum quern_status qn_vk_ops_plan(struct quern_device *device, const struct quern
                                  struct quern_prepared *prepared, struct quern_error *err)
 {
     struct qn_vk_plan p = {.device = device, .segment = segment, .prepared = prepared, .err = err};
-    for (uint32_t i = 0; i < segment->n_nodes && !p.status; i++) {
+    for (uint32_t i = 0, n; i < segment->n_nodes && !p.status; i += n > 1 ? n : 1) {
         p.id = segment->nodes[i];
         p.scratch = 0;
         p.rounded = QUERN_NONE;
         p.node = quern_graph_node(segment->graph, p.id);
-        if (qn_vk_op_supported(device, segment->graph, p.id))
+        n = qn_vk_plan_store_with(&p, i);
+        if (n == 0 && qn_vk_op_supported(device, segment->graph, p.id))
             plans[p.node->op](&p);
-        else
+        else if (n == 0)
             p.status = qn_fail(err, QUERN_ERR_UNSUPPORTED, "node %u (operation %u) is not one that it runs",
                                p.id, p.node->op);
     }
@@ -310,6 +311,7 @@ bool qn_vk_op_supported(const struct quern_device *device, const struct quern_gr
     case QUERN_OP_ROPE:
         return qn_vk_is_float(graph, node->in[1]);
     case QUERN_OP_KV_STORE:
+        return qn_vk_kv_store_supported(graph, node);
     case QUERN_OP_ACTIVATION:
     case QUERN_OP_ADD:
     case QUERN_OP_ROWS:

@@ -65,6 +65,11 @@ struct qn_vk_bound qn_vk_scratch(struct qn_vk_plan *plan, uint64_t bytes, bool w
 
 void qn_vk_plan_rope(struct qn_vk_plan *plan);
 void qn_vk_plan_kv_store(struct qn_vk_plan *plan);
+/* Plans the nodes from number `first` of the segment on up to a KV_STORE as one dispatch, where they are
+ * norms and ropes of its keys and of the queries beside them. How many nodes that were; 0: they are none
+ * such. */
+uint32_t qn_vk_plan_store_with(struct qn_vk_plan *plan, uint32_t first);
+bool qn_vk_kv_store_supported(const struct quern_graph *graph, const struct quern_node *node);
 void qn_vk_plan_attention(struct qn_vk_plan *plan);
 bool qn_vk_attention_supported(const struct quern_graph *graph, const struct quern_node *node);
 

@@ -44,24 +44,32 @@ static void add_rates(struct qn_vk_plan *p, const struct quern_rope_attr *attr, 
     prepared->n_constants += n;
 }
 
+static void bind_rates(struct qn_vk_plan *p, struct qn_vk_dispatch *d, uint32_t slot,
+                       const struct quern_rope_attr *attr, uint32_t factors)
+{
+    uint64_t align = p->device->facts.properties.limits.minStorageBufferOffsetAlignment;
+    struct quern_prepared *prepared = p->prepared;
+    while (!p->status && prepared->n_constants * 4 % align != 0)
+        if (qn_grow(p->device->cb, &prepared->constants, &prepared->cap_constants, prepared->n_constants + 1,
+                    sizeof *prepared->constants))
+            prepared->constants[prepared->n_constants++] = 0;
+        else
+            p->status = qn_fail_memory(p->err, "a prepared segment");
+    d->bound[slot] = (struct qn_vk_bound){.kind = QN_VK_BOUND_CONSTANTS,
+                                          .offset = prepared->n_constants * 4,
+                                          .bytes = (uint64_t)attr->n_dims * 4};
+    add_rates(p, attr, factors);
+}
+
 void qn_vk_plan_rope(struct qn_vk_plan *p)
 {
     const struct quern_rope_attr *attr = &p->node->attr.rope;
-    uint64_t align = p->device->facts.properties.limits.minStorageBufferOffsetAlignment;
     uint32_t n_head = (uint32_t)(qn_vk_row(qn_vk_value(p, p->node->in[0])) / attr->head_dim);
-    while (!p->status && p->prepared->n_constants * 4 % align != 0)
-        if (qn_grow(p->device->cb, &p->prepared->constants, &p->prepared->cap_constants,
-                    p->prepared->n_constants + 1, sizeof *p->prepared->constants))
-            p->prepared->constants[p->prepared->n_constants++] = 0;
-        else
-            p->status = qn_fail_memory(p->err, "a prepared segment");
     struct qn_vk_dispatch *d =
         qn_vk_add(p, QN_VK_ROPE, qn_vk_ceil_div((uint64_t)n_head * ((attr->head_dim + 1) / 2), QN_VK_GROUP),
                   p->segment->max_tokens);
     qn_vk_bind_rows(p, d, 1, p->node->in[0], false);
-    d->bound[2] = (struct qn_vk_bound){.kind = QN_VK_BOUND_CONSTANTS,
-                                       .offset = p->prepared->n_constants * 4,
-                                       .bytes = (uint64_t)attr->n_dims * 4};
+    bind_rates(p, d, 2, attr, p->node->in[1]);
     qn_vk_bind_rows(p, d, 3, p->node->out[0], true);
     const struct quern_binding *from = &p->segment->bindings[p->node->in[0]];
     const struct quern_binding *to = &p->segment->bindings[p->node->out[0]];
@@ -72,7 +80,6 @@ void qn_vk_plan_rope(struct qn_vk_plan *p)
                               from->buffer != to->buffer || from->offset != to->offset,
                               qn_vk_word(attr->mscale)};
     memcpy(d->words, words, sizeof words);
-    add_rates(p, attr, p->node->in[1]);
 }
 
 /* The pools of the KV layer, as the kernel's buffer `slot`. */
@@ -91,27 +98,184 @@ static const struct quern_kv_binding *bind_pools(struct qn_vk_plan *p, struct qn
     return at;
 }
 
+/* ---------------------------------------------------------------- keys and values, and what comes before */
+
+/* Nodes that one dispatch of KV_STORE does. NULL: there is none. */
+struct store {
+    const struct quern_node *store, *k_rope, *k_norm, *q_rope, *q_norm;
+};
+
+static uint32_t n_readers(const struct quern_graph *graph, uint32_t id)
+{
+    uint32_t n = quern_graph_value(graph, id)->kind == QUERN_VALUE_OUTPUT;
+    for (uint32_t i = 0; i < graph->n_nodes; i++)
+        for (uint32_t j = 0; j < QUERN_MAX_IN; j++)
+            n += quern_graph_node(graph, i)->in[j] == id;
+    return n;
+}
+
+/* The node of the list that makes the value for no other reader than the one at hand; it leaves the list. */
+static const struct quern_node *take_maker(struct qn_vk_plan *p, const struct quern_node **list, uint32_t n,
+                                           uint32_t op, uint32_t value)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (list[i] && list[i]->op == op && list[i]->out[0] == value &&
+            n_readers(p->segment->graph, value) == 1) {
+            const struct quern_node *node = list[i];
+            list[i] = NULL;
+            return node;
+        }
+    return NULL;
+}
+
+static bool is_head_norm(const struct quern_graph *graph, const struct quern_node *norm, uint32_t head_dim)
+{
+    return !norm || (norm->attr.norm.kind == QUERN_NORM_RMS && norm->attr.norm.group == head_dim &&
+                     norm->in[2] == QUERN_NONE && norm->in[3] == QUERN_NONE && norm->in[1] != QUERN_NONE &&
+                     qn_vk_is_float(graph, norm->in[1]));
+}
+
+static bool is_same_rope(const struct quern_node *a, const struct quern_node *b)
+{
+    return a && b && memcmp(&a->attr.rope, &b->attr.rope, sizeof a->attr.rope) == 0 && a->in[1] == b->in[1];
+}
+
+static bool overlap(const struct qn_vk_plan *p, uint32_t a, uint32_t b)
+{
+    const struct quern_binding *at = &p->segment->bindings[a], *bt = &p->segment->bindings[b];
+    uint64_t a_bytes = qn_vk_row(qn_vk_value(p, a)) * 4 * p->segment->max_tokens;
+    uint64_t b_bytes = qn_vk_row(qn_vk_value(p, b)) * 4 * p->segment->max_tokens;
+    return at->buffer == bt->buffer && at->offset < bt->offset + b_bytes && bt->offset < at->offset + a_bytes;
+}
+
+static uint32_t query_in(const struct store *s)
+{
+    return s->q_norm ? s->q_norm->in[0] : s->q_rope->in[0];
+}
+
+static uint32_t query_out(const struct store *s)
+{
+    return s->q_rope ? s->q_rope->out[0] : s->q_norm->out[0];
+}
+
+static uint32_t key_in(const struct store *s)
+{
+    return s->k_norm ? s->k_norm->in[0] : s->k_rope ? s->k_rope->in[0] : s->store->in[0];
+}
+
+/* Whether one kernel does all, while the nodes' memory is laid out as if one came after the other. */
+static bool is_store(const struct qn_vk_plan *p, const struct store *s)
+{
+    const struct quern_graph *graph = p->segment->graph;
+    uint32_t head_dim = quern_graph_kv(graph, s->store->attr.kv_store.kv_layer)->head_dim_k;
+    if (!is_head_norm(graph, s->q_norm, head_dim) || !is_head_norm(graph, s->k_norm, head_dim) ||
+        (s->k_rope &&
+         (s->k_rope->attr.rope.head_dim != head_dim || !qn_vk_is_float(graph, s->k_rope->in[1]))))
+        return false;
+    if (!s->q_rope && !s->q_norm)
+        return true;
+    const struct quern_binding *in = &p->segment->bindings[query_in(s)];
+    const struct quern_binding *out = &p->segment->bindings[query_out(s)];
+    bool in_place = in->buffer == out->buffer && in->offset == out->offset;
+    return (s->q_rope ? is_same_rope(s->q_rope, s->k_rope) : !s->k_rope) &&
+           (in_place || !overlap(p, query_in(s), query_out(s))) && !overlap(p, query_out(s), key_in(s)) &&
+           !overlap(p, query_out(s), s->store->in[1]);
+}
+
+/* The nodes from number `first` of the segment on to the next KV_STORE, where that takes them along; how many
+ * they are, or 0. */
+static uint32_t find_store(struct qn_vk_plan *p, uint32_t first, struct store *s)
+{
+    const struct quern_node *list[4];
+    uint32_t n = 0;
+    *s = (struct store){NULL};
+    for (uint32_t i = first; i < p->segment->n_nodes && !s->store; i++) {
+        const struct quern_node *node = quern_graph_node(p->segment->graph, p->segment->nodes[i]);
+        if (node->op == QUERN_OP_KV_STORE)
+            s->store = node;
+        else if (n < QN_LEN(list) && (node->op == QUERN_OP_NORM || node->op == QUERN_OP_ROPE))
+            list[n++] = node;
+        else
+            return 0;
+    }
+    if (!s->store)
+        return 0;
+    s->k_rope = take_maker(p, list, n, QUERN_OP_ROPE, s->store->in[0]);
+    s->k_norm = take_maker(p, list, n, QUERN_OP_NORM, s->k_rope ? s->k_rope->in[0] : s->store->in[0]);
+    for (uint32_t i = 0; i < n && !s->q_rope; i++)
+        if (list[i] && list[i]->op == QUERN_OP_ROPE) {
+            s->q_rope = list[i];
+            list[i] = NULL;
+        }
+    if (s->q_rope)
+        s->q_norm = take_maker(p, list, n, QUERN_OP_NORM, s->q_rope->in[0]);
+    for (uint32_t i = 0; i < n && !s->q_rope && !s->q_norm; i++)
+        if (list[i]) {
+            s->q_norm = list[i];
+            list[i] = NULL;
+        }
+    for (uint32_t i = 0; i < n; i++)
+        if (list[i])
+            return 0;
+    return is_store(p, s) ? n + 1 : 0;
+}
+
+static void plan_store(struct qn_vk_plan *p, const struct store *s)
+{
+    uint32_t layer = s->store->attr.kv_store.kv_layer;
+    const struct quern_kv_layer *kv = quern_graph_kv(p->segment->graph, layer);
+    bool has_q = s->q_rope || s->q_norm;
+    uint32_t n_head = has_q ? (uint32_t)(qn_vk_row(qn_vk_value(p, query_in(s))) / kv->head_dim_k) : 0;
+    struct qn_vk_dispatch *d =
+        qn_vk_add(p, QN_VK_KV_STORE, n_head + 2 * (uint64_t)kv->n_head_kv, p->segment->max_tokens);
+    if (has_q) {
+        qn_vk_bind_rows(p, d, 1, query_in(s), false);
+        qn_vk_bind_rows(p, d, 2, query_out(s), true);
+    }
+    qn_vk_bind_rows(p, d, 3, key_in(s), false);
+    qn_vk_bind_rows(p, d, 4, s->store->in[1], false);
+    if (s->k_rope)
+        bind_rates(p, d, 5, &s->k_rope->attr.rope, s->k_rope->in[1]);
+    uint32_t q_weight = qn_vk_bind_vector(p, d, 6, s->q_norm ? s->q_norm->in[1] : QUERN_NONE);
+    uint32_t k_weight = qn_vk_bind_vector(p, d, 7, s->k_norm ? s->k_norm->in[1] : QUERN_NONE);
+    const struct quern_kv_binding *at = bind_pools(p, d, 8, layer, true);
+    const uint32_t constants[] = {kv->head_dim_k, kv->head_dim_v, at->k_format, at->v_format};
+    const uint32_t words[] = {n_head,
+                              kv->n_head_kv,
+                              q_weight,
+                              k_weight,
+                              s->k_rope ? s->k_rope->attr.rope.n_dims : 0,
+                              s->k_rope && s->k_rope->attr.rope.kind == QUERN_ROPE_HALVES,
+                              at->group,
+                              at->pages_per_pool,
+                              (uint32_t)at->page_bytes,
+                              (uint32_t)at->k_offset,
+                              (uint32_t)at->v_offset,
+                              qn_vk_word(s->q_norm ? s->q_norm->attr.norm.eps : 0),
+                              qn_vk_word(s->k_norm ? s->k_norm->attr.norm.eps : 0),
+                              qn_vk_word(s->k_rope ? s->k_rope->attr.rope.mscale : 1)};
+    memcpy(d->constants, constants, sizeof constants);
+    memcpy(d->words, words, sizeof words);
+}
+
 void qn_vk_plan_kv_store(struct qn_vk_plan *p)
 {
-    uint32_t layer = p->node->attr.kv_store.kv_layer;
-    const struct quern_kv_layer *kv = quern_graph_kv(p->segment->graph, layer);
-    for (uint32_t i = 0; i < 2; i++) {
-        uint32_t head_dim = i == 0 ? kv->head_dim_k : kv->head_dim_v;
-        struct qn_vk_dispatch *d =
-            qn_vk_add(p, QN_VK_KV_STORE,
-                      qn_vk_ceil_div((uint64_t)kv->n_head_kv * qn_vk_ceil_div(head_dim, 32), QN_VK_GROUP),
-                      p->segment->max_tokens);
-        qn_vk_bind_rows(p, d, 1, p->node->in[i], false);
-        const struct quern_kv_binding *at = bind_pools(p, d, 2, layer, true);
-        const uint32_t words[] = {head_dim,
-                                  kv->n_head_kv,
-                                  i == 0 ? at->k_format : at->v_format,
-                                  at->group,
-                                  at->pages_per_pool,
-                                  (uint32_t)at->page_bytes,
-                                  (uint32_t)(i == 0 ? at->k_offset : at->v_offset)};
-        memcpy(d->words, words, sizeof words);
-    }
+    plan_store(p, &(struct store){.store = p->node});
+}
+
+uint32_t qn_vk_plan_store_with(struct qn_vk_plan *p, uint32_t first)
+{
+    struct store s;
+    uint32_t n = p->node->op == QUERN_OP_NORM || p->node->op == QUERN_OP_ROPE ? find_store(p, first, &s) : 0;
+    if (n > 0)
+        plan_store(p, &s);
+    return n;
+}
+
+bool qn_vk_kv_store_supported(const struct quern_graph *graph, const struct quern_node *node)
+{
+    const struct quern_kv_layer *kv = quern_graph_kv(graph, node->attr.kv_store.kv_layer);
+    return kv->head_dim_k <= MAX_HEAD && kv->head_dim_v <= MAX_HEAD;
 }
 
 /* ---------------------------------------------------------------- attention */
