@@ -30,6 +30,13 @@ def rows(kernels, formats):
             yield name, source, defines
 
 
+def knows(glslc, extension):
+    """Whether the compiler has the GLSL extension."""
+    text = f"#version 450\n#extension {extension} : require\nvoid main() {{}}\n"
+    return subprocess.run([glslc, "--target-env=vulkan1.2", "-fshader-stage=comp", "-o", os.devnull, "-"], input=text,
+                          text=True, capture_output=True, check=False).returncode == 0
+
+
 def inputs_of(depfile):
     return depfile.read_text().replace("\\\n", " ").split(":", 1)[1].split()
 
@@ -46,6 +53,9 @@ def main():
     glslc, spirv_val, formats_inc, kernels_inc, out_c, out_d, *folders = sys.argv[1:]
     source_dir = pathlib.Path(kernels_inc).parent
     modules = list(rows(pathlib.Path(kernels_inc).read_text(), pathlib.Path(formats_inc).read_text()))
+
+    if not knows(glslc, "GL_KHR_cooperative_matrix"):
+        modules = [module for module in modules if "-DCOOPMAT" not in module[2]]
 
     folder = pathlib.Path(os.environ.get("QUERN_SPIRV") or pathlib.Path(out_c).with_suffix(".spv"))
     folder.mkdir(parents=True, exist_ok=True)

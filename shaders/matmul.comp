@@ -1,14 +1,21 @@
 /* MATMUL and, with -DMOE, MOE_MATMUL, for many columns; what is computed is as in matvec.comp.
  *
  * A workgroup has a tile of ROWS by COLUMNS of the result. Tiles of W, decoded, and of X pass through shared memory,
- * DEPTH quads of k at a time. LANES invocations lie side by side along the rows, each with TM rows LANES apart and TN
- * columns; those of a subgroup have the same columns, so that reading X is a broadcast. With two weights the first
- * half of a tile's rows is W and the second W1. MOE: a tile's columns are slots of one expert, as moe_sort.comp put
- * them in order. */
+ * DEPTH quads of k at a time. With two weights the first half of a tile's rows is W and the second W1. MOE: a tile's
+ * columns are slots of one expert, as moe_sort.comp put them in order.
+ *
+ * In floats, LANES invocations lie side by side along the rows, each with TM rows LANES apart and TN columns; those of
+ * a subgroup have the same columns, so that reading X is a broadcast. With -DCOOPMAT a subgroup has TM by TN
+ * cooperative matrices in half floats, summed in floats; X comes from halve.comp. */
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
+#ifdef COOPMAT
+#extension GL_KHR_cooperative_matrix : require
+#extension GL_KHR_memory_scope_semantics : require
+#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
+#endif
 #define STEP_BINDING 0
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint LANES = 32;
@@ -17,13 +24,27 @@ layout(constant_id = 3) const uint TN = 16;
 layout(constant_id = 4) const uint DEPTH = 4;
 layout(constant_id = 5) const uint SUBGROUPS = 0; /* 1: a subgroup has exactly LANES invocations */
 layout(constant_id = 6) const uint GATED = 0;     /* 1: two weights */
-const uint ROWS = LANES * TM, COLUMNS = gl_WorkGroupSize.x / LANES * TN;
-const uint STRIDE = DEPTH + 1; /* odd: rows begin in different banks */
+layout(constant_id = 7) const uint SHAPE = 0x101010; /* of a cooperative matrix: M, N and K, a byte each */
+#ifdef COOPMAT
+const uint M = SHAPE & 255, N = SHAPE >> 8 & 255, K = SHAPE >> 16;
+const uint ROWS = M * TM, STRIP = N * TN, AT_ONCE = N; /* columns of a subgroup, and those stored at once */
+const uint STRIDE = 4 * DEPTH + 8;                     /* halves */
+#else
+const uint ROWS = LANES * TM, STRIP = TN, AT_ONCE = 4;
+const uint STRIDE = DEPTH + 1; /* quads, an odd number: rows begin in different banks */
+#endif
+const uint STRIPS = gl_WorkGroupSize.x / LANES, COLUMNS = STRIPS * STRIP;
 #include "lib/step.glsl"
 #include "lib/product.glsl"
 
+#ifdef COOPMAT
+shared float16_t w_tile[ROWS * STRIDE];
+shared float16_t x_tile[COLUMNS * STRIDE];
+shared float result[STRIPS * N * ROWS];
+#else
 shared vec4 w_tile[ROWS * STRIDE];
 shared vec4 x_tile[COLUMNS * STRIDE];
+#endif
 shared uint x_begin[COLUMNS]; /* first element of each column; NONE: there is no such column */
 shared uint y_begin[COLUMNS];
 
@@ -49,11 +70,35 @@ bool find_columns(out uint expert)
 #else
         uint slot = begin + c, from = slot;
 #endif
-        x_begin[c] = c < n_columns ? from * k : NONE;
+        x_begin[c] = c < n_columns ? from * column_stride() : NONE;
         y_begin[c] = slot * n;
     }
     barrier();
     return true;
+}
+
+/* ---- tiles ---- */
+
+void put_weights(uint r, uint q, vec4 v)
+{
+#ifdef COOPMAT
+    [[unroll]] for (uint j = 0; j < 4; j++)
+        w_tile[r * STRIDE + 4 * q + j] = float16_t(v[j]);
+#else
+    w_tile[r * STRIDE + q] = v;
+#endif
+}
+
+void put_column(uint c, uint q, uint quad)
+{
+    uint from = x_begin[c];
+    vec4 v = from == NONE ? vec4(0.0) : column_of(from, 4 * quad);
+#ifdef COOPMAT
+    [[unroll]] for (uint j = 0; j < 4; j++)
+        x_tile[c * STRIDE + 4 * q + j] = float16_t(v[j]);
+#else
+    x_tile[c * STRIDE + q] = v;
+#endif
 }
 
 /* Fills the tiles with the quads from `quad` on. */
@@ -64,32 +109,41 @@ void load_tiles(uint quad, uint group_row, uint n_rows, uint weight_row)
         matrix = GATED == 1 && r >= ROWS / 2 ? 1 : 0;
         uint row = weight_row + min(group_row + (GATED == 1 ? r % (ROWS / 2) : r), n_rows - 1);
         uint at = (matrix == 0 ? weight_at : weight1_at) + row * row_bytes;
-        w_tile[r * STRIDE + q] = weights_of(at, 4 * (quad + q));
+        put_weights(r, q, weights_of(at, 4 * (quad + q)));
     }
-    for (uint e = gl_LocalInvocationIndex; e < COLUMNS * DEPTH; e += gl_WorkGroupSize.x) {
-        uint c = e / DEPTH, q = e % DEPTH, from = x_begin[c];
-        x_tile[c * STRIDE + q] = from == NONE ? vec4(0.0) : column_of(from, 4 * (quad + q));
-    }
+    for (uint e = gl_LocalInvocationIndex; e < COLUMNS * DEPTH; e += gl_WorkGroupSize.x)
+        put_column(e / DEPTH, e % DEPTH, quad + e % DEPTH);
 }
 
-/* Stores columns c to c + 3 of every strip, which are in w_tile. */
+/* ---- results ---- */
+
+/* Row r of column `at` of those that each of the strips has put there, one strip after another. */
+float result_of(uint at, uint r)
+{
+#ifdef COOPMAT
+    return result[at * ROWS + r];
+#else
+    return w_tile[at / 4 * ROWS + r][at % 4];
+#endif
+}
+
+/* Stores columns c to c + AT_ONCE - 1 of every strip. */
 void store_columns(uint c, uint group_row, uint n_rows, uint first_row, uint expert)
 {
     const uint rows = GATED == 1 ? ROWS / 2 : ROWS;
-    for (uint e = gl_LocalInvocationIndex; e < COLUMNS / TN * rows; e += gl_WorkGroupSize.x) {
-        uint r = e % rows, strip = e / rows, row = group_row + r;
-        vec4 v = w_tile[strip * ROWS + r], v1 = GATED == 1 ? w_tile[strip * ROWS + rows + r] : vec4(0.0);
-        for (uint j = 0; j < 4 && row < n_rows; j++) {
-            uint column = strip * TN + c + j, at = y_begin[column] + first_row + row;
-            if (x_begin[column] == NONE)
-                continue;
-            float result = epilogue(v[j], v1[j], first_row + row, expert);
+    for (uint e = gl_LocalInvocationIndex; e < STRIPS * AT_ONCE * rows; e += gl_WorkGroupSize.x) {
+        uint r = e % rows, at = e / rows, row = group_row + r;
+        uint column = at / AT_ONCE * STRIP + c + at % AT_ONCE, to = y_begin[column] + first_row + row;
+        if (row >= n_rows || x_begin[column] == NONE)
+            continue;
+        float factor = column_scale(x_begin[column]);
+        float v = factor * result_of(at, r), v1 = GATED == 1 ? factor * result_of(at, rows + r) : 0.0;
+        v = epilogue(v, v1, first_row + row, expert);
 #ifndef MOE
-            if (has_residual != 0)
-                result = uintBitsToFloat(extra[at]) + residual_scale * result;
+        if (has_residual != 0)
+            v = uintBitsToFloat(extra[to]) + residual_scale * v;
 #endif
-            y[at] = result;
-        }
+        y[to] = v;
     }
 }
 
@@ -107,11 +161,41 @@ void main()
     if (group_row >= n_rows)
         return;
     uint lane = SUBGROUPS == 1 ? gl_SubgroupInvocationID : gl_LocalInvocationIndex % LANES;
-    uint strip = (SUBGROUPS == 1 ? gl_SubgroupID : gl_LocalInvocationIndex / LANES) * TN;
+    uint strip = SUBGROUPS == 1 ? gl_SubgroupID : gl_LocalInvocationIndex / LANES;
+    uint n_quads = (k + 3) / 4;
+#ifdef COOPMAT
+    coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator> sum[TN * TM];
+    [[unroll]] for (uint i = 0; i < TN * TM; i++)
+        sum[i] = coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>(0.0);
+    for (uint quad = 0; quad < n_quads; quad += DEPTH) {
+        barrier();
+        load_tiles(quad, group_row, n_rows, weight_row);
+        barrier();
+        for (uint i = 0; i < 4 * DEPTH; i += K) {
+            coopmat<float16_t, gl_ScopeSubgroup, M, K, gl_MatrixUseA> a[TM];
+            [[unroll]] for (uint m = 0; m < TM; m++)
+                coopMatLoad(a[m], w_tile, m * M * STRIDE + i, STRIDE, gl_CooperativeMatrixLayoutRowMajor);
+            [[unroll]] for (uint c = 0; c < TN; c++) {
+                coopmat<float16_t, gl_ScopeSubgroup, K, N, gl_MatrixUseB> b;
+                coopMatLoad(b, x_tile, (strip * STRIP + c * N) * STRIDE + i, STRIDE,
+                            gl_CooperativeMatrixLayoutColumnMajor);
+                [[unroll]] for (uint m = 0; m < TM; m++)
+                    sum[c * TM + m] = coopMatMulAdd(a[m], b, sum[c * TM + m]);
+            }
+        }
+    }
+    [[unroll]] for (uint c = 0; c < TN; c++) {
+        barrier();
+        [[unroll]] for (uint m = 0; m < TM; m++)
+            coopMatStore(sum[c * TM + m], result, strip * N * ROWS + m * M, ROWS,
+                         gl_CooperativeMatrixLayoutColumnMajor);
+        barrier();
+        store_columns(c * N, group_row, n_rows, first_row, expert);
+    }
+#else
     float sum[TN * TM];
     [[unroll]] for (uint i = 0; i < TN * TM; i++)
         sum[i] = 0.0;
-    uint n_quads = (k + 3) / 4;
     for (uint quad = 0; quad < n_quads; quad += DEPTH) {
         barrier();
         load_tiles(quad, group_row, n_rows, weight_row);
@@ -121,20 +205,23 @@ void main()
             [[unroll]] for (uint m = 0; m < TM; m++)
                 a[m] = w_tile[(m * LANES + lane) * STRIDE + q];
             [[unroll]] for (uint c = 0; c < TN; c++) {
-                vec4 b = x_tile[(strip + c) * STRIDE + q];
-                [[unroll]] for (uint m = 0; m < TM; m++)
-                    sum[c * TM + m] = fma(a[m].w, b.w, fma(a[m].z, b.z, fma(a[m].y, b.y, fma(a[m].x, b.x, sum[c * TM + m]))));
+                vec4 b = x_tile[(strip * STRIP + c) * STRIDE + q];
+                [[unroll]] for (uint m = 0; m < TM; m++) {
+                    uint at = c * TM + m;
+                    sum[at] = fma(a[m].w, b.w, fma(a[m].z, b.z, fma(a[m].y, b.y, fma(a[m].x, b.x, sum[at]))));
+                }
             }
         }
     }
-    for (uint c = 0; c < TN; c += 4) {
+    for (uint c = 0; c < TN; c += 4) { /* a column of w_tile's quads has four */
         barrier();
         [[unroll]] for (uint i = 0; i < TN; i += 4)
             if (i == c)
                 [[unroll]] for (uint m = 0; m < TM; m++)
-                    w_tile[strip / TN * ROWS + m * LANES + lane] =
+                    w_tile[strip * ROWS + m * LANES + lane] =
                         vec4(sum[i * TM + m], sum[(i + 1) * TM + m], sum[(i + 2) * TM + m], sum[(i + 3) * TM + m]);
         barrier();
         store_columns(c, group_row, n_rows, first_row, expert);
     }
+#endif
 }

@@ -99,11 +99,7 @@ void main()
 #ifdef MOE
         from = per_slot != 0 ? from : from / n_used;
 #endif
-#ifdef DOT8
-        x_at[c] = from * (k / 8 * 3);
-#else
-        x_at[c] = from * k;
-#endif
+        x_at[c] = from * column_stride();
         sum[c] = sum1[c] = 0.0;
     }
     matrix = 0;

@@ -23,9 +23,21 @@ static enum quern_status create_device(struct quern_device *device, struct quern
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES,
         .shaderIntegerDotProduct = VK_TRUE};
     bool has_dot = device->facts.features >> QN_VK_INT_DOT & 1;
+    bool has_coopmat = qn_vk_has_coopmat(&device->facts);
+    void *more = has_dot ? &dot : NULL;
+#ifdef VK_KHR_cooperative_matrix
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR coopmat = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
+        .pNext = more,
+        .cooperativeMatrix = VK_TRUE};
+    more = has_coopmat ? &coopmat : more;
+#endif
+    static const char *const extensions[] = {"VK_KHR_cooperative_matrix"};
     VkPhysicalDeviceVulkan12Features v12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
-                                            .pNext = has_dot ? &dot : NULL,
-                                            .timelineSemaphore = VK_TRUE};
+                                            .pNext = more,
+                                            .timelineSemaphore = VK_TRUE,
+                                            .shaderFloat16 = has_coopmat,
+                                            .vulkanMemoryModel = has_coopmat};
     VkPhysicalDeviceVulkan11Features v11 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
                                             .pNext = &v12,
                                             .storageBuffer16BitAccess = VK_TRUE};
@@ -34,7 +46,9 @@ static enum quern_status create_device(struct quern_device *device, struct quern
     const VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
                                      .pNext = &features,
                                      .queueCreateInfoCount = 1,
-                                     .pQueueCreateInfos = &queue};
+                                     .pQueueCreateInfos = &queue,
+                                     .enabledExtensionCount = has_coopmat ? QN_LEN(extensions) : 0,
+                                     .ppEnabledExtensionNames = extensions};
     VkResult result = device->api.CreateDevice(device->facts.handle, &info, NULL, &device->handle);
     if (result != VK_SUCCESS) {
         device->handle = VK_NULL_HANDLE;

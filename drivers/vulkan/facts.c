@@ -106,6 +106,31 @@ static uint32_t extension_features(const struct qn_vk_instance *instance, VkPhys
     return found;
 }
 
+/* The shape of cooperative matrices that kernels use; 0: none, or this build does not know how to ask. */
+static uint32_t coopmat_shape(const struct qn_vk_instance *instance, VkPhysicalDevice device)
+{
+    uint32_t shape = 0;
+#ifdef VK_KHR_cooperative_matrix
+    PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR get =
+        (PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR)instance->get_proc(
+            instance->handle, "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR");
+    VkCooperativeMatrixPropertiesKHR all[64];
+    uint32_t n = QN_LEN(all);
+    for (uint32_t i = 0; i < n; i++)
+        all[i] =
+            (VkCooperativeMatrixPropertiesKHR){.sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR};
+    if (!get || get(device, &n, all) < 0)
+        return 0;
+    for (uint32_t i = 0; i < n && !shape; i++)
+        if (all[i].AType == VK_COMPONENT_TYPE_FLOAT16_KHR && all[i].BType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
+            all[i].CType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
+            all[i].ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR && all[i].scope == VK_SCOPE_SUBGROUP_KHR &&
+            all[i].MSize <= 32 && all[i].NSize <= 32 && all[i].KSize <= 32)
+            shape = all[i].MSize | all[i].NSize << 8 | all[i].KSize << 16;
+#endif
+    return shape;
+}
+
 static void read_features(const struct qn_vk_instance *instance, struct qn_vk_facts *facts,
                           const VkPhysicalDeviceSubgroupProperties *subgroup)
 {
@@ -128,6 +153,8 @@ static void read_features(const struct qn_vk_instance *instance, struct qn_vk_fa
     facts->features = extension_features(instance, facts->handle);
     for (int f = 0; f < QN_VK_FEATURE_END; f++)
         facts->features |= (uint32_t)here[f] << f;
+    if (facts->features >> QN_VK_COOPMAT & 1 && v12.shaderFloat16 && v12.vulkanMemoryModel)
+        facts->coopmat = coopmat_shape(instance, facts->handle);
     if (!v11.storageBuffer16BitAccess)
         facts->missing = "16-bit storage";
     else if (!v12.timelineSemaphore)

@@ -41,6 +41,7 @@ struct qn_vk_facts {
     uint32_t queue;     /* family that computes, QUERN_NONE: there is none */
     uint32_t time_bits; /* of its timestamps that are valid; 0: it has none */
     uint32_t subgroup, min_subgroup, max_subgroup;
+    uint32_t coopmat; /* M, N and K, a byte each, of cooperative matrices of half floats summed in floats */
     uint64_t max_buffer;   /* bytes that a buffer and its memory can have */
     uint64_t import_align; /* of memory of the host that becomes a buffer */
     const char *missing;   /* what Quern needs and it lacks; NULL: nothing */
@@ -74,6 +75,12 @@ void qn_vk_facts_read(const struct qn_vk_instance *instance, uint32_t index, uin
 /* Facts for people, lines "name: value". */
 void qn_vk_facts_print(const struct qn_vk_instance *instance, const struct qn_vk_facts *facts, char *text,
                        size_t size);
+
+/* Whether its cooperative matrices can be used. */
+static inline bool qn_vk_has_coopmat(const struct qn_vk_facts *facts)
+{
+    return facts->features >> QN_VK_COOPMAT & 1 && facts->coopmat != 0;
+}
 
 /* "int-dot,coopmat" to bits; QUERN_ERR_PARAM names the word that is none and lists those that are. */
 enum quern_status qn_vk_features_parse(const char *text, uint32_t *features, struct quern_error *err);

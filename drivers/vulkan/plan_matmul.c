@@ -22,21 +22,46 @@ struct product {
 struct tile {
     uint32_t lanes, tm, tn, depth, workgroup;
     bool subgroups;
+    uint32_t coopmat; /* shape of the cooperative matrices; 0: in floats */
 };
 
 static uint32_t tile_rows(const struct tile *tile, uint32_t n_weights)
 {
-    return tile->lanes * tile->tm / n_weights;
+    return (tile->coopmat ? tile->coopmat & 255 : tile->lanes) * tile->tm / n_weights;
 }
 
 static uint32_t tile_columns(const struct tile *tile)
 {
-    return tile->workgroup / tile->lanes * tile->tn;
+    return tile->workgroup / tile->lanes * tile->tn * (tile->coopmat ? tile->coopmat >> 8 & 255 : 1);
 }
 
-static struct tile choose_tile(const struct qn_vk_facts *facts, uint32_t n_columns)
+/* The tile in cooperative matrices. False: these, or its 30 KiB of shared memory, are not there. */
+static bool choose_coopmat(const struct qn_vk_facts *facts, uint32_t n_columns, struct tile *tile)
 {
-    struct tile tile = {.lanes = 32, .tn = 16, .depth = 4};
+    if (!qn_vk_has_coopmat(facts) || facts->properties.limits.maxComputeSharedMemorySize < 32768 ||
+        facts->min_subgroup != facts->max_subgroup)
+        return false;
+    uint32_t m = facts->coopmat & 255, n = facts->coopmat >> 8 & 255, k = facts->coopmat >> 16;
+    *tile = (struct tile){.lanes = facts->subgroup,
+                          .tm = m < 64 ? 64 / m : 1,
+                          .tn = n < 16 ? 16 / n : 1,
+                          .depth = k < 32 ? 8 : k / 4,
+                          .workgroup = 4 * facts->subgroup,
+                          .subgroups = true,
+                          .coopmat = facts->coopmat};
+    if (tile->workgroup > facts->properties.limits.maxComputeWorkGroupInvocations)
+        return false;
+    while (tile->tn > 1 && tile_columns(tile) / 2 >= n_columns)
+        tile->tn /= 2;
+    return true;
+}
+
+static struct tile choose_tile(const struct qn_vk_facts *facts, uint32_t n_columns, bool coopmat)
+{
+    struct tile tile;
+    if (coopmat && choose_coopmat(facts, n_columns, &tile))
+        return tile;
+    tile = (struct tile){.lanes = 32, .tn = 16, .depth = 4};
     if (facts->min_subgroup == facts->max_subgroup && facts->subgroup >= 8 && facts->subgroup <= 64) {
         tile.lanes = facts->subgroup;
         tile.subgroups = true;
@@ -105,16 +130,24 @@ static void bind_product(struct qn_vk_plan *p, struct qn_vk_dispatch *d, const s
     memcpy(d->words, words, sizeof words);
 }
 
-/* Whether the few columns of a product are rounded to 8 bits first, for integer dot products. */
-static bool rounds(const struct qn_vk_plan *p, const struct product *product)
+/* Whether the kernel of that product was built for its weights, and rounding its activations is allowed. */
+static bool may_round(const struct qn_vk_plan *p, const struct product *product, enum qn_vk_kernel kernel)
 {
-    uint32_t format = qn_vk_value(p, product->weight[0])->format;
-    return !p->segment->exact && p->device->facts.features >> QN_VK_INT_DOT & 1 &&
-           qn_vk_module_find((product->moe ? QN_VK_MOE_MATVEC8 : QN_VK_MATVEC8) + format);
+    return !p->segment->exact && qn_vk_module_find(kernel + qn_vk_value(p, product->weight[0])->format);
 }
 
-/* The activation in 8 bits, once for all products of the node. */
-static void round_activation(struct qn_vk_plan *p, const struct product *product)
+static enum qn_vk_kernel dot8_kernel(const struct product *product)
+{
+    return product->moe ? QN_VK_MOE_MATVEC8 : QN_VK_MATVEC8;
+}
+
+static enum qn_vk_kernel coopmat_kernel(const struct product *product)
+{
+    return product->moe ? QN_VK_MOE_MATMUL_COOPMAT : QN_VK_MATMUL_COOPMAT;
+}
+
+/* The activation in 8 bits (quantise.comp) or half floats (halve.comp), once for all products of the node. */
+static void round_activation(struct qn_vk_plan *p, const struct product *product, bool halves)
 {
     if (p->rounded == product->x)
         return;
@@ -122,16 +155,20 @@ static void round_activation(struct qn_vk_plan *p, const struct product *product
     uint32_t k = (uint32_t)qn_vk_value(p, product->weight[0])->dim[0];
     uint32_t per_token = (uint32_t)(qn_vk_row(x) / k);
     uint64_t columns = (uint64_t)qn_vk_rows(p, x) * per_token;
-    struct qn_vk_dispatch *d = qn_vk_add(p, QN_VK_QUANTISE, qn_vk_ceil_div(k / 32, QN_VK_GROUP), columns);
+    uint64_t words = halves ? (k + 3) / 4 * 2 + 1 : k / 8 * 3;
+    struct qn_vk_dispatch *d =
+        halves ? qn_vk_add(p, QN_VK_HALVE, columns, 1)
+               : qn_vk_add(p, QN_VK_QUANTISE, qn_vk_ceil_div(k / 32, QN_VK_GROUP), columns);
     qn_vk_bind_rows(p, d, 1, product->x, false);
     p->rounded = product->x;
-    p->rounded_at = d->bound[2] = qn_vk_scratch(p, columns * k / 8 * 3 * 4, true);
+    p->rounded_at = d->bound[2] = qn_vk_scratch(p, columns * words * 4, true);
     p->rounded_at.written = false;
-    const uint32_t words[] = {k, per_token, qn_vk_per_output(x)};
-    memcpy(d->words, words, sizeof words);
+    const uint32_t push[] = {k, per_token, qn_vk_per_output(x)};
+    memcpy(d->words, push, sizeof push);
 }
 
-static struct qn_vk_dispatch *add_matvec(struct qn_vk_plan *p, const struct product *product, uint64_t n_rows)
+static struct qn_vk_dispatch *add_matvec(struct qn_vk_plan *p, const struct product *product, uint64_t n_rows,
+                                         bool rounded)
 {
     const struct quern_value *x = qn_vk_value(p, product->x);
     uint32_t format = qn_vk_value(p, product->weight[0])->format;
@@ -141,8 +178,8 @@ static struct qn_vk_dispatch *add_matvec(struct qn_vk_plan *p, const struct prod
     uint64_t groups = product->moe ? (uint64_t)qn_vk_rows(p, x) * product->n_used
                                    : qn_vk_ceil_div(qn_vk_rows(p, x), columns);
     enum qn_vk_kernel kernel = product->moe ? QN_VK_MOE_MATVEC : QN_VK_MATVEC;
-    if (rounds(p, product))
-        kernel = product->moe ? QN_VK_MOE_MATVEC8 : QN_VK_MATVEC8;
+    if (rounded)
+        kernel = dot8_kernel(product);
     /* A GPU reads rows along their length; what a processor runs in its vector lanes reads X once for all of
      * them if they are rows. */
     uint32_t lanes = p->device->facts.type == QUERN_DEVICE_SOFTWARE ? 1 : 16;
@@ -158,12 +195,15 @@ static struct qn_vk_dispatch *add_matmul(struct qn_vk_plan *p, const struct prod
 {
     const struct quern_value *x = qn_vk_value(p, product->x);
     uint32_t format = qn_vk_value(p, product->weight[0])->format;
-    struct qn_vk_dispatch *d = qn_vk_add(p, (product->moe ? QN_VK_MOE_MATMUL : QN_VK_MATMUL) + format,
-                                         qn_vk_ceil_div(n_rows, tile_rows(tile, product->n_weights)),
-                                         indirect ? 1 : qn_vk_ceil_div(qn_vk_rows(p, x), tile_columns(tile)));
+    enum qn_vk_kernel kernel = product->moe ? QN_VK_MOE_MATMUL : QN_VK_MATMUL;
+    if (tile->coopmat)
+        kernel = coopmat_kernel(product);
+    struct qn_vk_dispatch *d =
+        qn_vk_add(p, kernel + format, qn_vk_ceil_div(n_rows, tile_rows(tile, product->n_weights)),
+                  indirect ? 1 : qn_vk_ceil_div(qn_vk_rows(p, x), tile_columns(tile)));
     const uint32_t constants[QN_VK_MAX_CONSTANTS] = {
-        tile->workgroup,        tile->lanes, tile->tm, tile->tn, tile->depth, tile->subgroups,
-        product->n_weights == 2};
+        tile->workgroup,         tile->lanes,  tile->tm, tile->tn, tile->depth, tile->subgroups,
+        product->n_weights == 2, tile->coopmat};
     memcpy(d->constants, constants, sizeof constants);
     return d;
 }
@@ -177,10 +217,13 @@ static void plan_product(struct qn_vk_plan *p, const struct product *product)
              n_units = product->moe ? (uint64_t)w->dim[2] : n, count;
     uint32_t second = product->n_weights > 1 ? product->weight[1] : QUERN_NONE;
     bool many = qn_vk_rows(p, qn_vk_value(p, product->x)) > MATVEC_COLUMNS_MAX;
-    struct tile tile = choose_tile(&p->device->facts, qn_vk_rows(p, qn_vk_value(p, product->x)));
-    bool rounded = !many && rounds(p, product);
+    struct tile tile = choose_tile(&p->device->facts, qn_vk_rows(p, qn_vk_value(p, product->x)),
+                                   may_round(p, product, coopmat_kernel(product)));
+    bool rounded =
+        many ? tile.coopmat != 0
+             : p->device->facts.features >> QN_VK_INT_DOT & 1 && may_round(p, product, dot8_kernel(product));
     if (rounded)
-        round_activation(p, product);
+        round_activation(p, product, many);
     struct qn_vk_bound order = {.kind = QN_VK_BOUND_STEP};
     if (many && product->moe)
         order = plan_sort(p, product, (uint32_t)n_units, tile_columns(&tile),
@@ -188,8 +231,8 @@ static void plan_product(struct qn_vk_plan *p, const struct product *product)
     for (uint64_t first = 0; first < n_units && !p->status; first += count) {
         count = qn_vk_take_units(p, product->weight[0], second, unit, first, n_units);
         uint64_t n_rows = product->moe ? n : count;
-        struct qn_vk_dispatch *d =
-            many ? add_matmul(p, product, &tile, n_rows, product->moe) : add_matvec(p, product, n_rows);
+        struct qn_vk_dispatch *d = many ? add_matmul(p, product, &tile, n_rows, product->moe)
+                                        : add_matvec(p, product, n_rows, rounded);
         bind_product(p, d, product, unit, first, count);
         if (rounded)
             d->bound[3] = p->rounded_at;

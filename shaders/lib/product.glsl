@@ -4,8 +4,8 @@
 
 layout(set = 0, binding = 1) readonly buffer Weight { uint w[]; };     // [k, n] or [k, n, n_expert]
 layout(set = 0, binding = 2) readonly buffer Weight1 { uint w1[]; };   // the same; up, where W is the gate
-#ifdef DOT8
-layout(set = 0, binding = 3) readonly buffer X { uint x[]; };          // [3 k / 8, T], of quantise.comp
+#if defined(DOT8) || defined(COOPMAT)
+layout(set = 0, binding = 3) readonly buffer X { uint x[]; };          // of quantise.comp, halve.comp
 #else
 layout(set = 0, binding = 3) readonly buffer X { float x[]; };         // [k, T]
 #endif
@@ -46,15 +46,42 @@ vec4 weights_of(uint row_at, uint i)
     return v;
 }
 
+/* Elements of X from column to column. */
+uint column_stride()
+{
+#if defined(DOT8)
+    return k / 8 * 3;
+#elif defined(COOPMAT)
+    return (k + 3) / 4 * 2 + 1;
+#else
+    return k;
+#endif
+}
+
+/* What the elements of a column of X that begins at x_at are to be multiplied by. */
+float column_scale(uint x_at)
+{
+#ifdef COOPMAT
+    return uintBitsToFloat(x[x_at + (k + 3) / 4 * 2]);
+#else
+    return 1.0;
+#endif
+}
+
 #ifndef DOT8
-/* The same of a column of X that begins at x_at. */
+/* Elements i to i + 3 of a column of X that begins at x_at, 0 beyond its end; i is a multiple of 4. */
 vec4 column_of(uint x_at, uint i)
 {
+    vec4 v = vec4(0.0);
+#ifdef COOPMAT
+    if (i < k)
+        v = vec4(unpackHalf2x16(x[x_at + i / 2]), unpackHalf2x16(x[x_at + i / 2 + 1]));
+#else
     if (i + 4 <= k)
         return vec4(x[x_at + i], x[x_at + i + 1], x[x_at + i + 2], x[x_at + i + 3]);
-    vec4 v = vec4(0.0);
     for (uint j = 0; i + j < k; j++)
         v[j] = x[x_at + i + j];
+#endif
     return v;
 }
 #endif

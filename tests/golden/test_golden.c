@@ -469,9 +469,8 @@ static int run_on_device(const char *name)
     }
     device = name;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_float_exact),
-        cmocka_unit_test(test_quantised_exact),
-        cmocka_unit_test(test_kv_formats),
+        cmocka_unit_test(test_float_exact),     cmocka_unit_test(test_quantised),
+        cmocka_unit_test(test_quantised_exact), cmocka_unit_test(test_kv_formats),
         cmocka_unit_test(test_no_complaints),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
