@@ -33,7 +33,8 @@ shared float old_factor[ROWS], new_factor[ROWS];
 
 uint token_of(uint row)
 {
-    return (gl_NumWorkGroups.y - 1 - gl_WorkGroupID.y) * TOKENS + row / HEADS; /* the longest begin first */
+    uint tiles = (max_tokens + TOKENS - 1) / TOKENS;
+    return (tiles - 1 - gl_WorkGroupID.y) * TOKENS + row / HEADS; /* the longest begin first */
 }
 
 vec4 query4(Heads heads, uint row, uint i)
