@@ -32,7 +32,10 @@ static enum quern_status create_device(struct quern_device *device, struct quern
         .cooperativeMatrix = VK_TRUE};
     more = has_coopmat ? &coopmat : more;
 #endif
-    static const char *const extensions[] = {"VK_KHR_cooperative_matrix"};
+    const char *extensions[2];
+    uint32_t n_extensions = 0;
+    if (has_coopmat)
+        extensions[n_extensions++] = "VK_KHR_cooperative_matrix";
     VkPhysicalDeviceVulkan12Features v12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
                                             .pNext = more,
                                             .timelineSemaphore = VK_TRUE,
@@ -43,11 +46,15 @@ static enum quern_status create_device(struct quern_device *device, struct quern
                                             .storageBuffer16BitAccess = VK_TRUE};
     const VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
                                                 .pNext = &v11};
+    device->imports &= device->facts.features >> QN_VK_HOST_IMPORT & 1 &&
+                       device->facts.type != QUERN_DEVICE_DISCRETE_GPU && device->facts.import_align > 0;
+    if (device->imports)
+        extensions[n_extensions++] = "VK_EXT_external_memory_host";
     const VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
                                      .pNext = &features,
                                      .queueCreateInfoCount = 1,
                                      .pQueueCreateInfos = &queue,
-                                     .enabledExtensionCount = has_coopmat ? QN_LEN(extensions) : 0,
+                                     .enabledExtensionCount = n_extensions,
                                      .ppEnabledExtensionNames = extensions};
     VkResult result = device->api.CreateDevice(device->facts.handle, &info, NULL, &device->handle);
     if (result != VK_SUCCESS) {
@@ -61,6 +68,11 @@ static enum quern_status create_device(struct quern_device *device, struct quern
     device->api.name = (PFN_vk##name)device->api.GetDeviceProcAddr(device->handle, "vk" #name); \
     all = all && device->api.name;
 #include "drivers/vulkan/functions.inc"
+    if (device->imports)
+        device->host_pointer_properties =
+            (PFN_vkGetMemoryHostPointerPropertiesEXT)device->api.GetDeviceProcAddr(
+                device->handle, "vkGetMemoryHostPointerPropertiesEXT");
+    device->imports = device->host_pointer_properties != NULL;
     return all ? QUERN_OK : qn_fail(err, QUERN_ERR_DEVICE, "the driver lacks functions of Vulkan 1.2");
 }
 

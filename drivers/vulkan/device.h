@@ -40,6 +40,7 @@ struct qn_vk_piece {
 struct quern_buffer {
     VkBuffer handle;
     struct qn_vk_piece piece;
+    VkDeviceMemory imported;     /* instead of the piece */
     uint32_t type;               /* of memory */
     uint64_t bytes;              /* as asked for */
     char *map;                   /* NULL: not visible to the host */
@@ -80,6 +81,8 @@ enum qn_vk_phase {
 };
 
 struct quern_device {
+    bool imports; /* memory of the host can become buffers */
+    PFN_vkGetMemoryHostPointerPropertiesEXT host_pointer_properties;
     const struct quern_host *host;
     const struct quern_callbacks *cb;
     struct qn_vk_instance instance;
@@ -148,6 +151,11 @@ enum quern_status qn_vk_buffer_create(struct quern_device *device, enum qn_vk_us
 /* One in parts of part_bytes each, for more than a buffer of the device can hold. It cannot be mapped. */
 enum quern_status qn_vk_buffer_create_parts(struct quern_device *device, uint64_t bytes, uint64_t part_bytes,
                                             struct quern_buffer **buffer, struct quern_error *err);
+/* One over memory of the host, which begins at a page. QUERN_ERR_UNSUPPORTED where the device does not take
+ * it.
+ */
+enum quern_status qn_vk_buffer_import(struct quern_device *device, void *memory, uint64_t bytes,
+                                      struct quern_buffer **buffer, struct quern_error *err);
 void qn_vk_buffer_destroy(struct quern_device *device, struct quern_buffer *buffer);
 /* The part that holds byte *offset, which is then relative to it. */
 const struct quern_buffer *qn_vk_buffer_part(const struct quern_buffer *buffer, uint64_t *offset);

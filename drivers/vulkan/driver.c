@@ -62,6 +62,7 @@ struct settings {
     bool validate;
     uint32_t without;
     const char *identity; /* NULL: any */
+    bool import;          /* weights stay in the host's memory where the device takes that */
     const char *submit;   /* microseconds that a submit may take, 0: any time; NULL: as suits the device */
 };
 
@@ -80,6 +81,8 @@ static enum quern_status read_settings(const struct quern_profile_view *profile,
             status = qn_vk_features_parse(setting->value, &settings->without, err);
         else if (strcmp(setting->name, "identity") == 0 && setting->value[0])
             settings->identity = setting->value;
+        else if (strcmp(setting->name, "vk-import") == 0)
+            settings->import = strcmp(setting->value, "0") != 0;
         else if (strcmp(setting->name, "vk-submit-us") == 0)
             settings->submit = setting->value;
     }
@@ -121,6 +124,7 @@ static int32_t vk_open(const struct quern_host *host, uint32_t index,
         return qn_fail_memory(err, "the Vulkan device");
     device->host = host;
     device->cb = host->callbacks;
+    device->imports = settings.import;
     status = qn_vk_shaders_init(&device->shaders, host, settings.shaders, err);
     if (!status)
         status =
@@ -167,6 +171,7 @@ static void list_heaps(const struct quern_device *device, struct quern_caps *cap
         if (i == 0)
             first = caps->heap[0].flags;
     }
+    caps->heap[0].flags |= device->imports ? QUERN_HEAP_IMPORT : 0;
     caps->n_heaps = first & QUERN_HEAP_HOST_VISIBLE && !(first & QUERN_HEAP_SLOW_READ) ? 1 : 2;
 }
 
@@ -203,6 +208,12 @@ static int32_t vk_buffer_create(struct quern_device *device, uint32_t heap, uint
         return qn_fail(err, QUERN_ERR_PARAM, "a buffer of %llu bytes in heap %u", (unsigned long long)bytes,
                        heap);
     return qn_vk_buffer_create(device, heap_use[heap], bytes, buffer, err);
+}
+
+static int32_t vk_buffer_import(struct quern_device *device, void *memory, uint64_t bytes,
+                                struct quern_buffer **buffer, struct quern_error *err)
+{
+    return qn_vk_buffer_import(device, memory, bytes, buffer, err);
 }
 
 static int32_t vk_buffer_create_parts(struct quern_device *device, uint64_t bytes, uint64_t part_bytes,
@@ -268,6 +279,7 @@ static const struct quern_driver quern_driver_vulkan = {
     .caps = vk_caps,
     .supports = vk_supports,
     .buffer_create = vk_buffer_create,
+    .buffer_import = vk_buffer_import,
     .buffer_destroy = qn_vk_buffer_destroy,
     .buffer_map = vk_buffer_map,
     .copy = vk_copy,

@@ -62,6 +62,10 @@ uint32_t qn_vk_memory_type(const struct qn_vk_facts *facts, enum qn_vk_use use, 
 
 /* ---------------------------------------------------------------- buffers */
 
+static const VkBufferUsageFlags BUFFER_USAGE = /* of all buffers */
+    VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_INDIRECT_BUFFER_BIT |
+    VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT;
+
 static enum quern_status find_memory(struct quern_device *device, enum qn_vk_use use,
                                      struct quern_buffer *buffer, struct quern_error *err)
 {
@@ -99,11 +103,9 @@ enum quern_status qn_vk_buffer_create(struct quern_device *device, enum qn_vk_us
     struct quern_buffer *buffer = qn_zalloc(device->cb, 1, sizeof *buffer);
     if (!buffer)
         return qn_fail_memory(err, "a buffer");
-    const VkBufferCreateInfo info = {
-        .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
-        .size = (bytes + 3) / 4 * 4, /* kernels read whole words */
-        .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_INDIRECT_BUFFER_BIT |
-                 VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT};
+    const VkBufferCreateInfo info = {.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
+                                     .size = (bytes + 3) / 4 * 4, /* kernels read whole words */
+                                     .usage = BUFFER_USAGE};
     VK(device, CreateBuffer, device->handle, &info, NULL, &buffer->handle);
     status = find_memory(device, use, buffer, err);
     if (status)
@@ -145,6 +147,71 @@ enum quern_status qn_vk_buffer_create_parts(struct quern_device *device, uint64_
     return status;
 }
 
+/* Memory over the host's, of a type that the device allows for it. */
+static enum quern_status import_memory(struct quern_device *device, void *memory, VkDeviceSize bytes,
+                                       struct quern_buffer *buffer, struct quern_error *err)
+{
+    enum quern_status status = QUERN_OK;
+    const VkExternalMemoryHandleTypeFlagBits kind = VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT;
+    VkMemoryHostPointerPropertiesEXT allowed = {.sType =
+                                                    VK_STRUCTURE_TYPE_MEMORY_HOST_POINTER_PROPERTIES_EXT};
+    VkResult result = device->host_pointer_properties(device->handle, kind, memory, &allowed);
+    if (result != VK_SUCCESS)
+        return qn_vk_fail(err, result, "GetMemoryHostPointerPropertiesEXT");
+    VkMemoryRequirements need;
+    device->api.GetBufferMemoryRequirements(device->handle, buffer->handle, &need);
+    buffer->type =
+        qn_vk_memory_type(&device->facts, QN_VK_USE_DEVICE, need.memoryTypeBits & allowed.memoryTypeBits);
+    if (buffer->type == QUERN_NONE)
+        return qn_fail(err, QUERN_ERR_UNSUPPORTED, "no memory of the device is the host's");
+    const VkImportMemoryHostPointerInfoEXT import = {
+        .sType = VK_STRUCTURE_TYPE_IMPORT_MEMORY_HOST_POINTER_INFO_EXT,
+        .handleType = kind,
+        .pHostPointer = memory};
+    const VkMemoryAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
+                                       .pNext = &import,
+                                       .allocationSize = bytes,
+                                       .memoryTypeIndex = buffer->type};
+    VK(device, AllocateMemory, device->handle, &info, NULL, &buffer->imported);
+    VK(device, BindBufferMemory, device->handle, buffer->handle, buffer->imported, 0);
+done:
+    return status;
+}
+
+enum quern_status qn_vk_buffer_import(struct quern_device *device, void *memory, uint64_t bytes,
+                                      struct quern_buffer **out, struct quern_error *err)
+{
+    *out = NULL;
+    uint64_t align = device->facts.import_align, whole = align ? (bytes + align - 1) / align * align : 0;
+    if (!device->imports || (uintptr_t)memory % align || whole > device->facts.max_buffer)
+        return qn_fail(err, QUERN_ERR_UNSUPPORTED, "the device cannot use %llu bytes of the host's memory",
+                       (unsigned long long)bytes);
+    enum quern_status status = QUERN_OK;
+    struct quern_buffer *buffer = qn_zalloc(device->cb, 1, sizeof *buffer);
+    if (!buffer)
+        return qn_fail_memory(err, "a buffer");
+    buffer->bytes = bytes;
+    buffer->map = memory;
+    const VkExternalMemoryBufferCreateInfo external = {
+        .sType = VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO,
+        .handleTypes = VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT};
+    const VkBufferCreateInfo info = {.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
+                                     .pNext = &external,
+                                     .size = whole,
+                                     .usage = BUFFER_USAGE};
+    VK(device, CreateBuffer, device->handle, &info, NULL, &buffer->handle);
+    status = import_memory(device, memory, whole, buffer, err);
+    if (!status)
+        *out = buffer;
+done:
+    if (status) {
+        qn_vk_buffer_destroy(device, buffer);
+        if (status != QUERN_ERR_LOST)
+            status = err->status = QUERN_ERR_UNSUPPORTED; /* a copy will do */
+    }
+    return status;
+}
+
 void qn_vk_buffer_destroy(struct quern_device *device, struct quern_buffer *buffer)
 {
     if (!buffer)
@@ -152,6 +219,8 @@ void qn_vk_buffer_destroy(struct quern_device *device, struct quern_buffer *buff
     for (uint64_t at = 0, i = 0; buffer->parts && at < buffer->bytes; at += buffer->part_bytes, i++)
         qn_vk_buffer_destroy(device, buffer->parts[i]);
     device->api.DestroyBuffer(device->handle, buffer->handle, NULL);
+    if (buffer->imported)
+        device->api.FreeMemory(device->handle, buffer->imported, NULL);
     if (buffer->piece.block) {
         *asked_of(device, buffer) -= buffer->bytes;
         qn_vk_memory_give(device, &buffer->piece);

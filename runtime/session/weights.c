@@ -219,6 +219,17 @@ static enum quern_status import_parts(struct loading *loading, struct qn_weights
     return QUERN_OK;
 }
 
+static void free_buffers(struct quern_model *model, uint32_t d)
+{
+    struct qn_weights *weights = &model->weights[d];
+    for (uint32_t i = 0; i < weights->n_buffers; i++)
+        if (weights->buffers[i])
+            model->devices[d].driver->buffer_destroy(model->devices[d].handle, weights->buffers[i]);
+    qn_free(&model->cb, weights->buffers);
+    weights->buffers = NULL;
+    weights->n_buffers = 0;
+}
+
 enum quern_status qn_weights_load(struct quern_model *model, uint32_t d, struct quern_error *err)
 {
     struct qn_weights *weights = &model->weights[d];
@@ -230,8 +241,15 @@ enum quern_status qn_weights_load(struct quern_model *model, uint32_t d, struct 
     if (!weights->tensors)
         return qn_fail_memory(err, "the list of weights");
     bool import = device->driver->buffer_import && (device->caps.heap[0].flags & QUERN_HEAP_IMPORT);
-    enum quern_status status =
-        import ? import_parts(&loading, weights, &detail) : copy_weights(&loading, weights, &detail);
+    enum quern_status status = import ? import_parts(&loading, weights, &detail) : QUERN_OK;
+    if (status == QUERN_ERR_UNSUPPORTED) {
+        qn_log(&model->cb, QUERN_LOG_INFO, "device %s: weights are copied: %s", model->devices[d].id,
+               detail.text);
+        free_buffers(model, d);
+        import = false;
+    }
+    if (!import)
+        status = copy_weights(&loading, weights, &detail);
     qn_free(&model->cb, loading.used);
     qn_free(&model->cb, loading.runs);
     if (status) {
@@ -244,13 +262,8 @@ enum quern_status qn_weights_load(struct quern_model *model, uint32_t d, struct 
 
 void qn_weights_unload(struct quern_model *model, uint32_t d)
 {
-    struct qn_weights *weights = &model->weights[d];
-    struct qn_device *device = &model->devices[d];
-    for (uint32_t i = 0; i < weights->n_buffers; i++)
-        if (weights->buffers[i])
-            device->driver->buffer_destroy(device->handle, weights->buffers[i]);
-    qn_free(&model->cb, weights->buffers);
-    qn_free(&model->cb, weights->tensors);
-    *weights = (struct qn_weights){0};
+    free_buffers(model, d);
+    qn_free(&model->cb, model->weights[d].tensors);
+    model->weights[d].tensors = NULL;
     model->plan_devices[d].weights = NULL;
 }

@@ -29,18 +29,20 @@ static void on_log(void *user, enum quern_log_level level, const char *text)
 }
 
 static const char *submit_us; /* the setting; NULL: none */
+static const char *import = "0";
 
 static enum quern_status text_begin(struct text *text, const struct qn_golden *golden, const char *device,
                                     uint32_t n_batch)
 {
-    const struct quern_setting settings[] = {{"vk-validate", "1"}, {"vk-submit-us", submit_us}};
+    const struct quern_setting settings[] = {
+        {"vk-validate", "1"}, {"vk-import", import}, {"vk-submit-us", submit_us}};
     *text = (struct text){0};
     qn_test_heap_init(&text->heap);
     text->heap.cb.log = on_log;
     enum quern_status status = quern_model_open(
         &text->model, quern_source_path(golden->model),
         quern_model_params(.callbacks = &text->heap.cb, .device = device, .n_ctx = N_CTX, .n_threads = 1,
-                           .exact = true, .settings = settings, .n_settings = submit_us ? 2 : 1),
+                           .exact = true, .settings = settings, .n_settings = submit_us ? 3 : 2),
         &text->err);
     if (!status)
         status = quern_session_create(
@@ -211,6 +213,16 @@ static void test_submits(void **state)
     qn_golden_finish(&golden);
 }
 
+/* Weights in the pages of the file, where the device takes them, else copied: the same bits. */
+static void test_import(void **state)
+{
+    static const char *const settings[] = {"VK_EXT_external_memory_host=0", "maxMemoryAllocationSize=256K",
+                                           "deviceType=discrete,discrete=256M"};
+    import = "1";
+    same_with(settings, 3, "mistral_swa", 8);
+    import = "0";
+}
+
 int main(void)
 {
     struct qn_golden golden;
@@ -227,7 +239,7 @@ int main(void)
         return SKIPPED;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_discrete), cmocka_unit_test(test_small),   cmocka_unit_test(test_budget),
-        cmocka_unit_test(test_beside),   cmocka_unit_test(test_submits),
+        cmocka_unit_test(test_beside),   cmocka_unit_test(test_submits), cmocka_unit_test(test_import),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
