@@ -231,6 +231,8 @@ void qn_vk_facts_read(const struct qn_vk_instance *instance, uint32_t index, uin
     snprintf(facts->driver, sizeof facts->driver, "%.40s %.40s (Vulkan %u.%u.%u)", driver.driverName,
              driver.driverInfo, VK_API_VERSION_MAJOR(version), VK_API_VERSION_MINOR(version),
              VK_API_VERSION_PATCH(version));
+    /* Mesa's LP_MAX_TGSI_LOOP_ITERATIONS: after as many rounds it leaves every loop, and says nothing. */
+    facts->max_rounds = driver.driverID == VK_DRIVER_ID_MESA_LLVMPIPE ? 65535 : 0;
     read_features(instance, facts, &subgroup);
     facts->features &= ~without;
     if (facts->properties.limits.maxPerStageDescriptorStorageBuffers < QN_VK_SET_BUFFERS)

@@ -44,6 +44,7 @@ struct qn_vk_facts {
     uint32_t coopmat; /* M, N and K, a byte each, of cooperative matrices of half floats summed in floats */
     uint64_t max_buffer;   /* bytes that a buffer and its memory can have */
     uint64_t import_align; /* of memory of the host that becomes a buffer */
+    uint64_t max_rounds;   /* of all loops of an invocation together; 0: any number */
     const char *missing;   /* what Quern needs and it lacks; NULL: nothing */
     char identity[128];    /* as in struct quern_device_info */
 };

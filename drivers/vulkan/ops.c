@@ -148,6 +148,20 @@ struct qn_vk_bound qn_vk_scratch(struct qn_vk_plan *p, uint64_t bytes, bool writ
     return bound;
 }
 
+bool qn_vk_rounds_fit(const struct qn_vk_plan *p, uint64_t rounds)
+{
+    uint64_t max = p->device->facts.max_rounds;
+    return max == 0 || rounds <= max;
+}
+
+void qn_vk_need_rounds(struct qn_vk_plan *p, uint64_t rounds)
+{
+    if (!p->status && !qn_vk_rounds_fit(p, rounds))
+        p->status = qn_fail(p->err, QUERN_ERR_UNSUPPORTED,
+                            "node %u: its loops go round up to %llu times, this device ends them after %llu", p->id,
+                            (unsigned long long)rounds, (unsigned long long)p->device->facts.max_rounds);
+}
+
 /* ---------------------------------------------------------------- operations */
 
 static void plan_embed(struct qn_vk_plan *p)

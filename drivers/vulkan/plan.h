@@ -58,6 +58,10 @@ uint64_t qn_vk_take_units(struct qn_vk_plan *plan, uint32_t id, uint32_t other, 
                           uint64_t n);
 /* Binds a vector of floats; the number of its first element, QUERN_NONE where there is none. */
 uint32_t qn_vk_bind_vector(struct qn_vk_plan *plan, struct qn_vk_dispatch *d, uint32_t slot, uint32_t id);
+/* Whether the device lets the loops of an invocation go round so often. */
+bool qn_vk_rounds_fit(const struct qn_vk_plan *plan, uint64_t rounds);
+/* Fails where it does not: the result would be wrong. */
+void qn_vk_need_rounds(struct qn_vk_plan *plan, uint64_t rounds);
 /* Bytes of the scratch buffer, for this node alone. */
 struct qn_vk_bound qn_vk_scratch(struct qn_vk_plan *plan, uint64_t bytes, bool written);
 

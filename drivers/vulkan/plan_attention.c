@@ -326,19 +326,23 @@ static void set_attention(struct qn_vk_plan *p, struct qn_vk_dispatch *d, const 
     memcpy(d->words, words, sizeof words);
 }
 
-/* The groups of the dispatch become x * blocks of keys * tokens, which each run says. */
-static void set_indirect(struct qn_vk_plan *p, struct qn_vk_dispatch *d, uint32_t x, uint32_t window)
+static void add_sizes(struct qn_vk_plan *p, struct qn_vk_sizes sizes)
 {
     struct quern_prepared *prepared = p->prepared;
     if (!p->status && !qn_grow(p->device->cb, &prepared->sizes, &prepared->cap_sizes, prepared->n_sizes + 1,
                                sizeof *prepared->sizes))
         p->status = qn_fail_memory(p->err, "a prepared segment");
-    if (p->status)
-        return;
+    if (!p->status)
+        prepared->sizes[prepared->n_sizes++] = sizes;
+}
+
+/* The groups of the dispatch become x * blocks of keys * tokens, which each run says. */
+static void set_indirect(struct qn_vk_plan *p, struct qn_vk_dispatch *d, uint32_t x, uint32_t window)
+{
     d->indirect = QN_VK_MAX_BUFFERS - 1;
     d->bound[d->indirect] = (struct qn_vk_bound){
-        .kind = QN_VK_BOUND_SIZES, .offset = 12 * (uint64_t)prepared->n_sizes, .bytes = 12};
-    prepared->sizes[prepared->n_sizes++] = (struct qn_vk_sizes){x, window};
+        .kind = QN_VK_BOUND_SIZES, .offset = 12 * (uint64_t)p->prepared->n_sizes, .bytes = 12};
+    add_sizes(p, (struct qn_vk_sizes){x, window, 0});
 }
 
 /* For few tokens: each block of keys in a workgroup of its own, then they are merged. */
@@ -367,6 +371,18 @@ static void plan_split(struct qn_vk_plan *p, const struct attention *a)
     qn_vk_bind_rows(p, d, 3, p->node->out[0], true);
 }
 
+/* Rounds of the loops of attention.comp for a block of keys, at most; see the names there. */
+static uint64_t block_rounds(const struct attention *a, uint32_t rows)
+{
+    uint64_t pages = QN_VK_KEY_BLOCK / a->at->page_tokens, chunk = rows / 4;
+    uint64_t k4 = qn_vk_ceil_div(a->kv->head_dim_k, 4), v4 = qn_vk_ceil_div(a->kv->head_dim_v, 4);
+    uint64_t load_queries = qn_vk_ceil_div(rows * chunk, QN_VK_GROUP) + 1;
+    uint64_t load_page = qn_vk_ceil_div(a->at->page_tokens * chunk, QN_VK_GROUP) + 2;
+    uint64_t score = qn_vk_ceil_div(k4, chunk) * (load_queries + pages * load_page + 2 * (chunk + 1) + 2);
+    uint64_t add = qn_vk_ceil_div(v4, QN_VK_GROUP) * (pages * (a->at->page_tokens / 4 + 2) + 2);
+    return score + add + QN_VK_KEY_BLOCK / 4; /* and what weighs the scores */
+}
+
 /* For many: queries share the keys that go through shared memory. */
 static void plan_tiles(struct qn_vk_plan *p, const struct attention *a)
 {
@@ -380,6 +396,7 @@ static void plan_tiles(struct qn_vk_plan *p, const struct attention *a)
     qn_vk_bind_rows(p, d, 1, p->node->in[0], false);
     qn_vk_bind_rows(p, d, 3, p->node->out[0], true);
     bind_pools(p, d, 4, a->attr->kv_layer, false);
+    add_sizes(p, (struct qn_vk_sizes){0, a->kv->window, block_rounds(a, rows)});
 }
 
 void qn_vk_plan_attention(struct qn_vk_plan *p)

@@ -6,6 +6,7 @@
 enum {
     MATVEC_WORKGROUP = 64,  /* of matvec.comp */
     MATVEC_COLUMNS_MAX = 8, /* of a workgroup */
+    MOE_SORT_WORKGROUP = 128,
 };
 
 /* One product; MATMUL with several outputs is as many. */
@@ -33,6 +34,22 @@ static uint32_t tile_rows(const struct tile *tile, uint32_t n_weights)
 static uint32_t tile_columns(const struct tile *tile)
 {
     return tile->workgroup / tile->lanes * tile->tn * (tile->coopmat ? tile->coopmat >> 8 & 255 : 1);
+}
+
+/* Rounds of the loops of matmul.comp, at most. Those that load a tile may each have one of weights_of or column_of in
+ * them; a loop is left in a round of its own. */
+static uint64_t tile_rounds(const struct tile *tile, uint64_t k)
+{
+    uint64_t loads = qn_vk_ceil_div((uint64_t)tile_rows(tile, 1) * tile->depth, tile->workgroup) +
+                     qn_vk_ceil_div((uint64_t)tile_columns(tile) * tile->depth, tile->workgroup);
+    return qn_vk_ceil_div(k, 4 * tile->depth) * (1 + 2 * (loads + 2) + tile->depth + 1);
+}
+
+/* The same of matvec.comp. */
+static uint64_t matvec_rounds(uint64_t k, uint32_t n_weights, uint32_t columns, uint32_t lanes, bool rounded)
+{
+    return n_weights * (rounded ? qn_vk_ceil_div(k, 32 * lanes)
+                                : qn_vk_ceil_div(k, 4 * lanes) * (uint64_t)(2 + columns));
 }
 
 /* The tile in cooperative matrices. False: these, or its 30 KiB of shared memory, are not there. */
@@ -86,6 +103,8 @@ static struct qn_vk_bound plan_sort(struct qn_vk_plan *p, const struct product *
     uint32_t list_at = (uint32_t)(4 + 3 * n_tiles);
     struct qn_vk_bound order = qn_vk_scratch(p, (list_at + n_slots) * 4, true);
     struct qn_vk_dispatch *d = qn_vk_add(p, QN_VK_MOE_SORT, 1, 1);
+    qn_vk_need_rounds(p, 2 * (qn_vk_ceil_div(n_slots, MOE_SORT_WORKGROUP) + 1) *
+                             (1 + qn_vk_ceil_div(n_expert, MOE_SORT_WORKGROUP) * (uint64_t)(MOE_SORT_WORKGROUP + 2)));
     qn_vk_bind_rows(p, d, 1, product->extra, false);
     d->bound[2] = order;
     const uint32_t words[] = {n_expert, product->n_used, tile_columns, groups, list_at};
@@ -172,17 +191,23 @@ static struct qn_vk_dispatch *add_matvec(struct qn_vk_plan *p, const struct prod
 {
     const struct quern_value *x = qn_vk_value(p, product->x);
     uint32_t format = qn_vk_value(p, product->weight[0])->format;
+    uint64_t k = (uint64_t)qn_vk_value(p, product->weight[0])->dim[0];
     uint32_t columns = 1; /* a workgroup has as many as the step, up to a number */
     while (!product->moe && columns < MATVEC_COLUMNS_MAX && columns < qn_vk_rows(p, x))
         columns *= 2;
-    uint64_t groups = product->moe ? (uint64_t)qn_vk_rows(p, x) * product->n_used
-                                   : qn_vk_ceil_div(qn_vk_rows(p, x), columns);
     enum qn_vk_kernel kernel = product->moe ? QN_VK_MOE_MATVEC : QN_VK_MATVEC;
     if (rounded)
         kernel = dot8_kernel(product);
     /* A GPU reads rows along their length; what a processor runs in its vector lanes reads X once for all of
      * them if they are rows. */
     uint32_t lanes = p->device->facts.type == QUERN_DEVICE_SOFTWARE ? 1 : 16;
+    while (columns > 1 && !qn_vk_rounds_fit(p, matvec_rounds(k, product->n_weights, columns, lanes, rounded)))
+        columns /= 2;
+    if (!qn_vk_rounds_fit(p, matvec_rounds(k, product->n_weights, columns, lanes, rounded)))
+        lanes = 16;
+    qn_vk_need_rounds(p, matvec_rounds(k, product->n_weights, columns, lanes, rounded));
+    uint64_t groups = product->moe ? (uint64_t)qn_vk_rows(p, x) * product->n_used
+                                   : qn_vk_ceil_div(qn_vk_rows(p, x), columns);
     struct qn_vk_dispatch *d =
         qn_vk_add(p, kernel + format, qn_vk_ceil_div(n_rows, MATVEC_WORKGROUP / lanes), groups);
     d->constants[0] = columns;
@@ -219,6 +244,7 @@ static void plan_product(struct qn_vk_plan *p, const struct product *product)
     bool many = qn_vk_rows(p, qn_vk_value(p, product->x)) > MATVEC_COLUMNS_MAX;
     struct tile tile = choose_tile(&p->device->facts, qn_vk_rows(p, qn_vk_value(p, product->x)),
                                    may_round(p, product, coopmat_kernel(product)));
+    many = many && qn_vk_rounds_fit(p, tile_rounds(&tile, (uint64_t)w->dim[0]));
     bool rounded =
         many ? tile.coopmat != 0
              : p->device->facts.features >> QN_VK_INT_DOT & 1 && may_round(p, product, dot8_kernel(product));

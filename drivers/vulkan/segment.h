@@ -44,10 +44,12 @@ struct qn_vk_cut {
 /* Attention takes the keys of a sequence in blocks (BLOCK in shaders/lib/attention.glsl). */
 enum { QN_VK_KEY_BLOCK = 128 };
 
-/* Workgroups that depend on the lengths of the step's sequences: x, the most blocks of keys that a token sees
- * through the window, tokens. */
+/* What depends on the lengths of the step's sequences. Workgroups: x, the most blocks of keys that a token
+ * sees through the window, tokens. x = 0: a workgroup takes all blocks itself, its loops go round `rounds`
+ * times for each. */
 struct qn_vk_sizes {
     uint32_t x, window;
+    uint64_t rounds;
 };
 
 enum { QN_VK_PLAIN, QN_VK_TIMED, QN_VK_RECORDINGS };

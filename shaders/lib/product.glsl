@@ -33,17 +33,19 @@ layout(push_constant) uniform Push {
 
 #include "epilogue.glsl"
 
-/* Weights i to i + 3 of the row that begins at byte row_at, 0 beyond its end; i is a multiple of 4. */
+/* Weights i to i + 3 of the row that begins at byte row_at, 0 beyond its end; i is a multiple of 4. Formats that have
+ * blocks of 32 or more have whole ones, and no tile is longer than that. */
 vec4 weights_of(uint row_at, uint i)
 {
+#ifdef FORMAT_PLAIN
     vec4 v = vec4(0.0);
-    if (i + 4 <= k)
-        return decode4(row_at + i / BLOCK_LEN * BLOCK_BYTES, i % BLOCK_LEN);
-#ifdef FORMAT_PLAIN /* the others have whole blocks */
-    for (uint j = 0; i + j < k; j++)
-        v[j] = decode(row_at + (i + j) * BLOCK_BYTES, 0);
+    if (i + 4 > k) {
+        for (uint j = 0; i + j < k; j++)
+            v[j] = decode(row_at + (i + j) * BLOCK_BYTES, 0);
+        return v;
+    }
 #endif
-    return v;
+    return decode4(row_at + i / BLOCK_LEN * BLOCK_BYTES, i % BLOCK_LEN);
 }
 
 /* Elements of X from column to column. */
@@ -72,17 +74,19 @@ float column_scale(uint x_at)
 /* Elements i to i + 3 of a column of X that begins at x_at, 0 beyond its end; i is a multiple of 4. */
 vec4 column_of(uint x_at, uint i)
 {
-    vec4 v = vec4(0.0);
 #ifdef COOPMAT
-    if (i < k)
-        v = vec4(unpackHalf2x16(x[x_at + i / 2]), unpackHalf2x16(x[x_at + i / 2 + 1]));
+    return i < k ? vec4(unpackHalf2x16(x[x_at + i / 2]), unpackHalf2x16(x[x_at + i / 2 + 1])) : vec4(0.0);
 #else
-    if (i + 4 <= k)
-        return vec4(x[x_at + i], x[x_at + i + 1], x[x_at + i + 2], x[x_at + i + 3]);
-    for (uint j = 0; i + j < k; j++)
-        v[j] = x[x_at + i + j];
+#ifdef FORMAT_PLAIN
+    vec4 v = vec4(0.0);
+    if (i + 4 > k) {
+        for (uint j = 0; i + j < k; j++)
+            v[j] = x[x_at + i + j];
+        return v;
+    }
 #endif
-    return v;
+    return vec4(x[x_at + i], x[x_at + i + 1], x[x_at + i + 2], x[x_at + i + 3]);
+#endif
 }
 #endif
 

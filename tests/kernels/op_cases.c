@@ -8,7 +8,7 @@
 #include <ctype.h>
 #include <strings.h>
 
-enum { FILLED_BLOCKS = 1021, KV_PAGES = 300, PAGES_PER_POOL = 40 };
+enum { FILLED_BLOCKS = 1021, KV_PAGES = 1000, PAGES_PER_POOL = 130 };
 
 static const char *const names[QUERN_OP_END] = {
 #define QN_OP(id, lower) [QUERN_OP_##id] = #lower,
@@ -140,6 +140,7 @@ static const struct qn_op_case attention_cases[] = {
     {QUERN_OP_ATTENTION, 64, KV_FORMATS(F16, F16),
      .kv = {{1, 64, 64, 100}, 2, 32, 1, {300}, {64}, 0.2f, .freed = true}},
     {QUERN_OP_ATTENTION, 130, KV_FORMATS(Q8_0, Q8_0), .kv = {{1, 32, 32, 0}, 2, 32, 1, {70}, {130}, 0.2f}},
+    {QUERN_OP_ATTENTION, 9, .many_rounds = true, .kv = {{1, 64, 64, 0}, 1, 64, 1, {50000}, {9}, 0.02f}},
     {QUERN_OP_ATTENTION, 130, KV_FORMATS(Q8_0, Q8_0), .large = true,
      .kv = {{4, 64, 64, 0}, 8, 32, 1, {200}, {130}, 0.2f}},
     {QUERN_OP_ATTENTION, 200, KV_FORMATS(F16, F16), .kv = {{1, 64, 64, 0}, 1, 32, 1, {0}, {200}, 0.2f}},

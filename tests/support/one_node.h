@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { QN_CASE_VALUES = 12, QN_CASE_TOKENS = 512, QN_CASE_SEQS = 8, QN_CASE_PAGES = 320, QN_CASE_POOLS = 8 };
+enum { QN_CASE_VALUES = 12, QN_CASE_TOKENS = 512, QN_CASE_SEQS = 8, QN_CASE_PAGES = 800, QN_CASE_POOLS = 8 };
 
 struct qn_case_value {
     struct quern_value value;
