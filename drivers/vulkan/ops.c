@@ -157,9 +157,10 @@ bool qn_vk_rounds_fit(const struct qn_vk_plan *p, uint64_t rounds)
 void qn_vk_need_rounds(struct qn_vk_plan *p, uint64_t rounds)
 {
     if (!p->status && !qn_vk_rounds_fit(p, rounds))
-        p->status = qn_fail(p->err, QUERN_ERR_UNSUPPORTED,
-                            "node %u: its loops go round up to %llu times, this device ends them after %llu", p->id,
-                            (unsigned long long)rounds, (unsigned long long)p->device->facts.max_rounds);
+        p->status =
+            qn_fail(p->err, QUERN_ERR_UNSUPPORTED,
+                    "node %u: its loops go round up to %llu times, this device ends them after %llu", p->id,
+                    (unsigned long long)rounds, (unsigned long long)p->device->facts.max_rounds);
 }
 
 /* ---------------------------------------------------------------- operations */

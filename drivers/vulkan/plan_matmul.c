@@ -36,8 +36,8 @@ static uint32_t tile_columns(const struct tile *tile)
     return tile->workgroup / tile->lanes * tile->tn * (tile->coopmat ? tile->coopmat >> 8 & 255 : 1);
 }
 
-/* Rounds of the loops of matmul.comp, at most. Those that load a tile may each have one of weights_of or column_of in
- * them; a loop is left in a round of its own. */
+/* Rounds of the loops of matmul.comp, at most. Those that load a tile may each have one of weights_of or
+ * column_of in them; a loop is left in a round of its own. */
 static uint64_t tile_rounds(const struct tile *tile, uint64_t k)
 {
     uint64_t loads = qn_vk_ceil_div((uint64_t)tile_rows(tile, 1) * tile->depth, tile->workgroup) +
@@ -48,8 +48,8 @@ static uint64_t tile_rounds(const struct tile *tile, uint64_t k)
 /* The same of matvec.comp. */
 static uint64_t matvec_rounds(uint64_t k, uint32_t n_weights, uint32_t columns, uint32_t lanes, bool rounded)
 {
-    return n_weights * (rounded ? qn_vk_ceil_div(k, 32 * lanes)
-                                : qn_vk_ceil_div(k, 4 * lanes) * (uint64_t)(2 + columns));
+    return n_weights *
+           (rounded ? qn_vk_ceil_div(k, 32 * lanes) : qn_vk_ceil_div(k, 4 * lanes) * (uint64_t)(2 + columns));
 }
 
 /* The tile in cooperative matrices. False: these, or its 30 KiB of shared memory, are not there. */
@@ -103,8 +103,9 @@ static struct qn_vk_bound plan_sort(struct qn_vk_plan *p, const struct product *
     uint32_t list_at = (uint32_t)(4 + 3 * n_tiles);
     struct qn_vk_bound order = qn_vk_scratch(p, (list_at + n_slots) * 4, true);
     struct qn_vk_dispatch *d = qn_vk_add(p, QN_VK_MOE_SORT, 1, 1);
-    qn_vk_need_rounds(p, 2 * (qn_vk_ceil_div(n_slots, MOE_SORT_WORKGROUP) + 1) *
-                             (1 + qn_vk_ceil_div(n_expert, MOE_SORT_WORKGROUP) * (uint64_t)(MOE_SORT_WORKGROUP + 2)));
+    qn_vk_need_rounds(
+        p, 2 * (qn_vk_ceil_div(n_slots, MOE_SORT_WORKGROUP) + 1) *
+               (1 + qn_vk_ceil_div(n_expert, MOE_SORT_WORKGROUP) * (uint64_t)(MOE_SORT_WORKGROUP + 2)));
     qn_vk_bind_rows(p, d, 1, product->extra, false);
     d->bound[2] = order;
     const uint32_t words[] = {n_expert, product->n_used, tile_columns, groups, list_at};

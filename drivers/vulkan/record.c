@@ -162,11 +162,12 @@ static enum quern_status write_step(struct quern_device *device, struct quern_pr
         const uint32_t groups[] = {sizes->x, key_blocks(step, sizes->window), step->n_tokens};
         uint64_t rounds = groups[1] * sizes->rounds, max_rounds = device->facts.max_rounds;
         if (max_rounds > 0 && rounds > max_rounds)
-            return qn_fail(err, QUERN_ERR_UNSUPPORTED,
-                           "attention of %u tokens to %u keys: its loops go round up to %llu times, this device ends "
-                           "them after %llu",
-                           step->n_tokens, groups[1] * QN_VK_KEY_BLOCK, (unsigned long long)rounds,
-                           (unsigned long long)max_rounds);
+            return qn_fail(
+                err, QUERN_ERR_UNSUPPORTED,
+                "attention of %u tokens to %u keys: its loops go round up to %llu times, this device ends "
+                "them after %llu",
+                step->n_tokens, groups[1] * QN_VK_KEY_BLOCK, (unsigned long long)rounds,
+                (unsigned long long)max_rounds);
         memcpy(map + prepared->sizes_at + i * sizeof groups, groups, sizeof groups);
         if (sizes->x > 0)
             most = groups[1] > most ? groups[1] : most;

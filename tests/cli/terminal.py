@@ -16,7 +16,7 @@ class Terminal:
     def __init__(self, *args, **env):
         self.shown = b""  # all that came so far
         self.at = 0       # how far expect() has read
-        environment = cli.environment(TERM="xterm", LC_ALL="C.UTF-8", **env)
+        environment = cli.environment(**{**env, "TERM": "xterm", "LC_ALL": "C.UTF-8"})
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.execve(cli.EXE, [cli.EXE, *map(os.fspath, args)], environment)

@@ -195,8 +195,10 @@ def test_progress():
     """What takes long shows its progress at a terminal, and never over the text."""
     need_shaderc()
     with tempfile.TemporaryDirectory() as folder:
-        more = {"QUERN_VK_SHADERS": str(cli.SOURCE / "shaders"), "LD_LIBRARY_PATH": SHADERC}
-        with Terminal(*arguments(), QUERN_CACHE_DIR=folder, **more) as terminal:
+        more = {"QUERN_VK_SHADERS": str(cli.SOURCE / "shaders")}
+        env = environment(folder, log=pathlib.Path(folder) / "log", shaderc=True,
+                          QUERN_LAYER_FAULT="vkCreateComputePipelines@1+=slow", **more)
+        with Terminal(*arguments(), **env) as terminal:
             terminal.expect("compile kernels [")
             terminal.expect("Once")
             assert terminal.ends() == 0

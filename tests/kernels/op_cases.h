@@ -17,9 +17,9 @@ enum qn_spread {
 struct qn_op_case {
     enum quern_op op;
     uint32_t tokens;
-    bool any_format; /* one case for each format of weights that the device reads; `format` is set then */
+    bool any_format;  /* one case for each format of weights that the device reads; `format` is set then */
     bool many_rounds; /* more than the loops of some devices go round: these may refuse, and say so */
-    bool large;      /* takes long or much memory */
+    bool large;       /* takes long or much memory */
     enum quern_format format, v_format; /* of the weights; of K and V */
     enum qn_fill fill;
     bool exact;    /* otherwise the device may round activations */

@@ -25,7 +25,7 @@ static const struct {
 #include "calls.inc"
 };
 
-enum action { FAIL, CRASH, HANG };
+enum action { FAIL, CRASH, HANG, SLOW };
 
 /* Fires at call number `at`, or from it on, of one function or of all that may fail so. */
 struct rule {
@@ -163,6 +163,8 @@ static struct rule rule_parse(char *text)
         rule.action = CRASH;
     } else if (strcmp(action, "hang") == 0) {
         rule.action = HANG;
+    } else if (strcmp(action, "slow") == 0) {
+        rule.action = SLOW;
     } else {
         for (size_t i = 0; i < QT_LEN(results); i++)
             if (strcmp(action, results[i].name) == 0) {
@@ -272,6 +274,7 @@ VkResult qt_before(struct qt_device *device, enum qt_call call)
         qt_log("fault %s %llu %s", calls[call].name, (unsigned long long)n,
                copy.action == CRASH  ? "crash"
                : copy.action == HANG ? "hang"
+               : copy.action == SLOW ? "slow"
                                      : copy.result_name);
     qt_unlock();
     if (!rule)
@@ -280,6 +283,8 @@ VkResult qt_before(struct qt_device *device, enum qt_call call)
         abort();
     while (copy.action == HANG)
         pause();
+    if (copy.action == SLOW)
+        usleep(300000);
     bool breaks = device && (copy.result == VK_ERROR_DEVICE_LOST || copy.result == VK_TIMEOUT);
     if (breaks) { /* the real one is idle before the program tears it down */
         device->DeviceWaitIdle(device->handle);

@@ -1,5 +1,6 @@
 /* Programs that are run for a bounded time, and files that tell whether their owner lives. The program that
- * is run is this one; the system must be able to start it, which it cannot where an emulator runs the tests. */
+ * is run is this one; the system must be able to start it, which it cannot where an emulator runs the tests.
+ */
 #include "base/clock.h"
 #include "base/claim.h"
 #include "base/process.h"
