@@ -2,7 +2,8 @@
  * act(W x + bias) * (W1 x + bias1); residual + residual_scale * that.
  *
  * A workgroup has ROWS rows of W, LANES invocations for each, which share its weights among themselves. Every weight
- * is decoded once for COLUMNS columns. -DDOT8: for activations that quantise.comp rounded to 8 bits. A sum's order depends on the length of the row and on LANES. */
+ * is decoded once for COLUMNS columns. -DDOT8: for activations that quantise.comp rounded to 8 bits. A sum's order depends on
+ * the length of the row and on LANES. */
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -15,6 +16,7 @@ layout(constant_id = 0) const uint COLUMNS = 8;
 #endif
 layout(constant_id = 1) const uint LANES = 16; /* a power of two */
 const uint ROWS = WORKGROUP / LANES;
+const bool WHOLE = LANES == 1 && COLUMNS == 1; /* an invocation takes whole blocks */
 layout(local_size_x = WORKGROUP) in;
 #include "lib/step.glsl"
 #include "lib/product.glsl"
@@ -30,31 +32,57 @@ uint part_at(uint column, uint which)
 }
 
 #ifdef DOT8
-/* Sums of this lane for the columns that begin at x_at, in blocks of 32. */
-void add_products(uint row_at, const uint x_at[COLUMNS], inout float sum[COLUMNS])
+/* Adds the products of weights i to i + SUB_LEN - 1 of the block at `at`, which are from element 32 * b + h of the row
+ * on. */
+void add_sub(uint at, uint i, uint b, uint h, const uint x_at[COLUMNS], inout float sum[COLUMNS])
 {
-    for (uint b = gl_LocalInvocationIndex % LANES; b < k / 32; b += LANES) {
-        uint at = row_at + b * 32 / BLOCK_LEN * BLOCK_BYTES, first_of_block = b * 32 % BLOCK_LEN;
-        [[unroll]] for (uint h = 0; h < 32; h += SUB_LEN) {
-            vec2 scale = scales(at, first_of_block + h);
-            uint q[SUB_LEN / 4];
-            [[unroll]] for (uint i = 0; i < SUB_LEN / 4; i++)
-                q[i] = quants4(at, first_of_block + h + 4 * i);
-            [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
-                uint words = x_at[c] + b * 8 + h / 4, scales_at = x_at[c] + k / 4 + 4 * b;
-                int products = 0;
-                [[unroll]] for (uint i = 0; i < SUB_LEN / 4; i++)
-                    products += dot8(q[i], x[words + i], 0);
-                sum[c] = fma(scale.x * uintBitsToFloat(x[scales_at]), float(products), sum[c]);
-                if (scale.y != 0.0) {
-                    float total = uintBitsToFloat(x[scales_at + 1 + h / 16]);
-                    if (SUB_LEN == 32)
-                        total += uintBitsToFloat(x[scales_at + 2]);
-                    sum[c] = fma(-scale.y, total, sum[c]);
-                }
-            }
+    vec2 scale = scales(at, i);
+    uint q[SUB_LEN / 4];
+    [[unroll]] for (uint j = 0; j < SUB_LEN / 4; j++)
+        q[j] = quants4(at, i + 4 * j);
+    [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+        uint words = x_at[c] + b * 8 + h / 4, scales_at = x_at[c] + k / 4 + 4 * b;
+        int products = 0;
+        [[unroll]] for (uint j = 0; j < SUB_LEN / 4; j++)
+            products += dot8(q[j], x[words + j], 0);
+        sum[c] = fma(scale.x * uintBitsToFloat(x[scales_at]), float(products), sum[c]);
+        if (scale.y != 0.0) {
+            float total = uintBitsToFloat(x[scales_at + 1 + h / 16]);
+            if (SUB_LEN == 32)
+                total += uintBitsToFloat(x[scales_at + 2]);
+            sum[c] = fma(-scale.y, total, sum[c]);
         }
     }
+}
+
+/* The block at `at`, an even address, into block_word. Of blocks at odd multiples of 2 none is a multiple of 4 long:
+ * either way it lies in as many words. */
+void read_block(uint at)
+{
+    const uint WORDS = (BLOCK_BYTES + 3) / 4;
+    uint raw[WORDS + 1];
+    [[unroll]] for (uint i = 0; i < WORDS; i++)
+        raw[i] = matrix == 0 ? w[at / 4 + i] : w1[at / 4 + i];
+    raw[WORDS] = 0;
+    bool odd = BLOCK_BYTES % 4 != 0 && at % 4 != 0;
+    [[unroll]] for (uint i = 0; i < WORDS; i++)
+        block_word[i] = odd ? raw[i] >> 16 | raw[i + 1] << 16 : raw[i];
+}
+
+/* Sums of this lane for the columns that begin at x_at. */
+void add_products(uint row_at, const uint x_at[COLUMNS], inout float sum[COLUMNS])
+{
+    if (WHOLE) {
+        for (uint block = 0; block < k / BLOCK_LEN; block++) {
+            read_block(row_at + block * BLOCK_BYTES);
+            [[unroll]] for (uint i = 0; i < BLOCK_LEN; i += SUB_LEN)
+                add_sub(0, i, block * (BLOCK_LEN / 32) + i / 32, i % 32, x_at, sum);
+        }
+        return;
+    }
+    for (uint b = gl_LocalInvocationIndex % LANES; b < k / 32; b += LANES)
+        [[unroll]] for (uint h = 0; h < 32; h += SUB_LEN)
+            add_sub(row_at + b * 32 / BLOCK_LEN * BLOCK_BYTES, b * 32 % BLOCK_LEN + h, b, h, x_at, sum);
 }
 #else
 /* Sums of this lane for the columns that begin at x_at. */

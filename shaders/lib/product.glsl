@@ -16,7 +16,13 @@ layout(set = 0, binding = 7) buffer Y { float y[]; };                  // [n, T]
 layout(set = 0, binding = 8) readonly buffer Grids { uint grid[]; };   // tables of the IQ formats
 
 uint matrix; /* 0: Weight, 1: Weight1 */
+#ifdef DOT8
+/* WHOLE: a block is read ahead, each word once, and its address is 0. */
+uint block_word[64];
+#define WEIGHT_WORD(i) (WHOLE ? block_word[i] : matrix == 0 ? w[i] : w1[i])
+#else
 #define WEIGHT_WORD(i) (matrix == 0 ? w[i] : w1[i])
+#endif
 #define GRID_WORD(i)   grid[i]
 #include "format.glsl"
 
