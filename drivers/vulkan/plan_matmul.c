@@ -6,6 +6,7 @@
 enum {
     MATVEC_WORKGROUP = 64,  /* of matvec.comp */
     MATVEC_COLUMNS_MAX = 8, /* of a workgroup */
+    MATVEC_SHARES = 8,      /* workgroups that there should be */
     MOE_SORT_WORKGROUP = 128,
 };
 
@@ -209,10 +210,15 @@ static struct qn_vk_dispatch *add_matvec(struct qn_vk_plan *p, const struct prod
     qn_vk_need_rounds(p, matvec_rounds(k, product->n_weights, columns, lanes, rounded));
     uint64_t groups = product->moe ? (uint64_t)qn_vk_rows(p, x) * product->n_used
                                    : qn_vk_ceil_div(qn_vk_rows(p, x), columns);
+    /* Rows that share what they read of X: as many as registers and the threads' shares allow. */
+    uint32_t each = lanes > 1 || columns > 1 || !rounded ? 1 : qn_format_get(format)->block_len > 32 ? 2 : 4;
+    while (each > 1 && n_rows < (uint64_t)MATVEC_SHARES * MATVEC_WORKGROUP * each)
+        each /= 2;
     struct qn_vk_dispatch *d =
-        qn_vk_add(p, kernel + format, qn_vk_ceil_div(n_rows, MATVEC_WORKGROUP / lanes), groups);
+        qn_vk_add(p, kernel + format, qn_vk_ceil_div(n_rows, MATVEC_WORKGROUP / lanes * each), groups);
     d->constants[0] = columns;
     d->constants[1] = lanes;
+    d->constants[2] = each;
     return d;
 }
 

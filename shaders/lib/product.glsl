@@ -17,9 +17,10 @@ layout(set = 0, binding = 8) readonly buffer Grids { uint grid[]; };   // tables
 
 uint matrix; /* 0: Weight, 1: Weight1 */
 #ifdef DOT8
-/* WHOLE: a block is read ahead, each word once, and its address is 0. */
-uint block_word[64];
-#define WEIGHT_WORD(i) (WHOLE ? block_word[i] : matrix == 0 ? w[i] : w1[i])
+/* WHOLE: blocks are read ahead, each word once, and their addresses are 0. */
+const uint BLOCK_WORDS = 64;
+uint block_word[EACH * BLOCK_WORDS], block; /* [EACH][BLOCK_WORDS]; which of them */
+#define WEIGHT_WORD(i) (WHOLE ? block_word[block * BLOCK_WORDS + (i)] : matrix == 0 ? w[i] : w1[i])
 #else
 #define WEIGHT_WORD(i) (matrix == 0 ? w[i] : w1[i])
 #endif

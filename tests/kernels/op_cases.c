@@ -59,6 +59,8 @@ static const struct qn_op_case matmul_cases[] = {
     {QUERN_OP_MATMUL, 17, FORMATS, .matmul = {768, {70}, .act = QUERN_ACT_GELU_TANH, .residual = true}},
     {QUERN_OP_MATMUL, 70, FORMATS, .matmul = {256, {67, 67}, .act = QUERN_ACT_GELU_ERF, .glu = true}},
     {QUERN_OP_MATMUL, 66, FORMATS, .outputs = true, .matmul = {256, {65}, .scale = 0.1f, .softcap = 2}},
+    {QUERN_OP_MATMUL, 1, FORMATS,
+     .matmul = {512, {2100}}}, /* rows enough for a kernel to take several at once */
     {QUERN_OP_MATMUL, 2, FORMATS, .fill = QN_FILL_ZERO, .matmul = {256, {20}}},
     {QUERN_OP_MATMUL, 19, FORMATS, .fill = QN_FILL_TINY, .matmul = {256, {20}}},
     {QUERN_OP_MATMUL, 2, FORMATS, .fill = QN_FILL_HUGE, .matmul = {256, {20}}},
@@ -187,6 +189,8 @@ static const struct qn_op_case route_cases[] = {
 
 static const struct qn_op_case moe_cases[] = {
     {QUERN_OP_MOE_MATMUL, 1, FORMATS, .moe = {256, 17, 4, 2}},
+    {QUERN_OP_MOE_MATMUL, 1, .format = QUERN_Q4_K, .moe = {256, 1100, 4, 2}},
+    {QUERN_OP_MOE_MATMUL, 2, .format = QUERN_Q4_0, .moe = {256, 2100, 4, 2, QUERN_ACT_SILU, .glu = true}},
     {QUERN_OP_MOE_MATMUL, 3, FORMATS, .moe = {512, 33, 6, 2, QUERN_ACT_SILU, .glu = true, .bias = true}},
     {QUERN_OP_MOE_MATMUL, 37, FORMATS,
      .moe = {256, 35, 8, 2, QUERN_ACT_NONE, QN_SPREAD_RANDOM, .per_slot = true}},
