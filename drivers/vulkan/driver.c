@@ -63,6 +63,7 @@ struct settings {
     uint32_t without;
     const char *identity; /* NULL: any */
     bool import;          /* weights stay in the host's memory where the device takes that */
+    bool coopmat;         /* cooperative matrices on a software device too */
     const char *submit;   /* microseconds that a submit may take, 0: any time; NULL: as suits the device */
 };
 
@@ -83,6 +84,8 @@ static enum quern_status read_settings(const struct quern_profile_view *profile,
             settings->identity = setting->value;
         else if (strcmp(setting->name, "vk-import") == 0)
             settings->import = strcmp(setting->value, "0") != 0;
+        else if (strcmp(setting->name, "vk-coopmat") == 0)
+            settings->coopmat = strcmp(setting->value, "0") != 0;
         else if (strcmp(setting->name, "vk-submit-us") == 0)
             settings->submit = setting->value;
     }
@@ -125,6 +128,7 @@ static int32_t vk_open(const struct quern_host *host, uint32_t index,
     device->host = host;
     device->cb = host->callbacks;
     device->imports = settings.import;
+    device->coopmat = settings.coopmat;
     status = qn_vk_shaders_init(&device->shaders, host, settings.shaders, err);
     if (!status)
         status =

@@ -249,8 +249,9 @@ static void plan_product(struct qn_vk_plan *p, const struct product *product)
              n_units = product->moe ? (uint64_t)w->dim[2] : n, count;
     uint32_t second = product->n_weights > 1 ? product->weight[1] : QUERN_NONE;
     bool many = qn_vk_rows(p, qn_vk_value(p, product->x)) > MATVEC_COLUMNS_MAX;
-    struct tile tile = choose_tile(&p->device->facts, qn_vk_rows(p, qn_vk_value(p, product->x)),
-                                   may_round(p, product, coopmat_kernel(product)));
+    bool coopmat = (p->device->coopmat || p->device->facts.type != QUERN_DEVICE_SOFTWARE) &&
+                   may_round(p, product, coopmat_kernel(product));
+    struct tile tile = choose_tile(&p->device->facts, qn_vk_rows(p, qn_vk_value(p, product->x)), coopmat);
     many = many && qn_vk_rounds_fit(p, tile_rounds(&tile, (uint64_t)w->dim[0]));
     bool rounded =
         many ? tile.coopmat != 0

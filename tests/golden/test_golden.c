@@ -50,12 +50,12 @@ struct run {
 static void run_open(struct run *run, const struct qn_golden *golden, bool exact, enum quern_format kv)
 {
     static const struct quern_callbacks callbacks = {.log = on_log};
-    static const struct quern_setting validate[] = {{"vk-validate", "1"}};
+    static const struct quern_setting validate[] = {{"vk-validate", "1"}, {"vk-coopmat", "1"}};
     *run = (struct run){.golden = golden};
     check(quern_model_open(&run->model, quern_source_path(golden->model),
                            quern_model_params(.callbacks = &callbacks, .device = device,
                                               .n_ctx = QN_GOLDEN_CTX, .n_threads = 2, .exact = exact,
-                                              .settings = validate, .n_settings = 1),
+                                              .settings = validate, .n_settings = 2),
                            &err),
           golden->name);
     check(quern_session_create(&run->session, run->model, quern_session_params(.kv_k = kv, .kv_v = kv), &err),
@@ -433,10 +433,10 @@ static bool device_is_there(const char *name)
     struct qn_golden golden;
     struct quern_model *model = NULL;
     assert_true(qn_golden_load(&golden, "llama"));
-    static const struct quern_setting validate[] = {{"vk-validate", "1"}};
+    static const struct quern_setting validate[] = {{"vk-validate", "1"}, {"vk-coopmat", "1"}};
     enum quern_status status =
         quern_model_open(&model, quern_source_path(golden.model),
-                         quern_model_params(.device = name, .settings = validate, .n_settings = 1), &err);
+                         quern_model_params(.device = name, .settings = validate, .n_settings = 2), &err);
     quern_model_destroy(&model);
     qn_golden_finish(&golden);
     return status == QUERN_OK;

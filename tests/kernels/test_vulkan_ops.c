@@ -474,8 +474,9 @@ static int32_t open_device(struct quern_error *err)
     callbacks.log = on_log;
     const struct quern_driver *driver = quern_vulkan_driver_get(QUERN_DRIVER_ABI);
     static struct quern_host host = {sizeof host, &callbacks};
-    struct quern_setting settings[] = {{"vk-validate", "1"}, {"vk-disable", options.disable}};
-    struct quern_profile_view profile = {sizeof profile, options.disable ? 2 : 1, settings};
+    struct quern_setting settings[] = {
+        {"vk-validate", "1"}, {"vk-coopmat", "1"}, {"vk-disable", options.disable}};
+    struct quern_profile_view profile = {sizeof profile, options.disable ? 3 : 2, settings};
     struct quern_device_info infos[16] = {{.struct_size = sizeof infos[0]}};
     struct quern_caps caps = {.struct_size = sizeof caps};
     uint32_t n = 0;
