@@ -259,6 +259,31 @@ static void plan_moe_combine(struct qn_vk_plan *p)
     memcpy(d->words, words, sizeof words);
 }
 
+static void plan_select(struct qn_vk_plan *p)
+{
+    enum { BLOCK = 2048 }; /* as in select.comp */
+    const struct quern_value *x = qn_vk_value(p, p->node->in[0]);
+    uint32_t n = (uint32_t)qn_vk_row(x), k = p->node->attr.select.k, blocks = qn_vk_ceil_div(n, BLOCK);
+    uint32_t rows = qn_vk_rows(p, x) < QUERN_MAX_SELECT_ROWS ? qn_vk_rows(p, x) : QUERN_MAX_SELECT_ROWS;
+    /* a processor runs invocations one after another: fewer of them meet sooner */
+    uint32_t workgroup = p->device->facts.type == QUERN_DEVICE_SOFTWARE ? 32 : 128;
+    struct qn_vk_bound found = qn_vk_scratch(p, (uint64_t)rows * blocks * k * 8, true);
+    for (int merge = 0; merge < 2; merge++) {
+        struct qn_vk_dispatch *d =
+            qn_vk_add(p, merge ? QN_VK_SELECT_MERGE : QN_VK_SELECT, merge ? 1 : blocks, rows);
+        uint32_t candidates = merge ? blocks * k : BLOCK;
+        qn_vk_need_rounds(p, k * (uint64_t)(qn_vk_ceil_div(candidates, workgroup) + 10));
+        d->constants[0] = workgroup;
+        qn_vk_bind_rows(p, d, 1, p->node->in[0], false);
+        found.written = !merge;
+        d->bound[2] = found;
+        if (merge)
+            qn_vk_bind_rows(p, d, 3, p->node->out[0], true);
+        const uint32_t words[] = {n, k};
+        memcpy(d->words, words, sizeof words);
+    }
+}
+
 static void (*const plans[QUERN_OP_END])(struct qn_vk_plan *p) = {
     [QUERN_OP_EMBED] = plan_embed,
     [QUERN_OP_NORM] = plan_norm,
@@ -272,6 +297,7 @@ static void (*const plans[QUERN_OP_END])(struct qn_vk_plan *p) = {
     [QUERN_OP_MOE_ROUTE] = plan_moe_route,
     [QUERN_OP_MOE_MATMUL] = qn_vk_plan_moe_matmul,
     [QUERN_OP_MOE_COMBINE] = plan_moe_combine,
+    [QUERN_OP_SELECT] = plan_select,
 };
 
 enum quern_status qn_vk_ops_plan(struct quern_device *device, const struct quern_segment *segment,
@@ -331,6 +357,7 @@ bool qn_vk_op_supported(const struct quern_device *device, const struct quern_gr
     case QUERN_OP_ADD:
     case QUERN_OP_ROWS:
     case QUERN_OP_MOE_COMBINE:
+    case QUERN_OP_SELECT:
         return true;
     default:
         return false;

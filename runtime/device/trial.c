@@ -346,7 +346,7 @@ static enum quern_status evaluate(const struct quern_callbacks *cb, const struct
         status = make_plan(&rig, n_tokens[i], &plan, err);
         if (!status)
             status = run(&rig, plan, first, n_tokens[i], err);
-        const float *output = status ? NULL : qn_plan_output(plan);
+        const float *output = status ? NULL : qn_plan_result(plan, QN_RESULT_ROWS);
         if (output)
             memcpy(logits[i], output, sizeof logits[i]);
         else if (!status)

@@ -254,8 +254,18 @@ uint32_t qn_moe_combine(struct qn_builder *b, uint32_t y, uint32_t weights, uint
     return qn_add_node(b, &node);
 }
 
+static uint32_t add_select(struct qn_builder *b, uint32_t x)
+{
+    int64_t n = b->status ? 0 : b->graph->values[x].dim[0];
+    struct quern_node node =
+        NODE(SELECT, .select = {.k = n < QUERN_MAX_SELECT ? (uint32_t)n : QUERN_MAX_SELECT});
+    node.in[0] = x;
+    return qn_add_node(b, &node);
+}
+
 void qn_output(struct qn_builder *b, uint32_t value)
 {
+    uint32_t best = add_select(b, value);
     if (!b->status)
-        b->graph->values[value].kind = QUERN_VALUE_OUTPUT;
+        b->graph->values[value].kind = b->graph->values[best].kind = QUERN_VALUE_OUTPUT;
 }

@@ -244,3 +244,15 @@ static bool shape_moe_combine(struct qn_shape *s)
     out(s, QUERN_F32, y->dim[0], QUERN_DIM_TOKENS, 1);
     return true;
 }
+
+static bool shape_select(struct qn_shape *s)
+{
+    uint32_t k = s->node->attr.select.k;
+    const struct quern_value *x = in(s, 0);
+    if (x->dim[1] != QUERN_DIM_OUTPUTS || x->dim[2] != 1)
+        return fault(s, "the input has no row for each output");
+    if (k == 0 || k > QUERN_MAX_SELECT || k > x->dim[0])
+        return fault(s, "%u of %lld to select", k, (long long)x->dim[0]);
+    out(s, QUERN_I32, 2 * (int64_t)k, QUERN_DIM_OUTPUTS, 1);
+    return true;
+}

@@ -80,8 +80,8 @@ static void trace_values(struct qn_plan *plan, struct span *spans, uint32_t *mad
                     made_on[node->out[i]] = segment->device;
                     if (plan->graph->values[node->out[i]].kind == QUERN_VALUE_OUTPUT) {
                         extend(&here[node->out[i]], g->n_nodes);
-                        plan->output = node->out[i];
-                        plan->output_device = segment->device;
+                        plan->results[node->op == QUERN_OP_SELECT ? QN_RESULT_BEST : QN_RESULT_ROWS] =
+                            (struct qn_plan_result){.value = node->out[i], .device = segment->device};
                     }
                 }
         }
@@ -169,9 +169,12 @@ static enum quern_status plan_transfers(const struct quern_callbacks *cb, struct
     }
     if (largest > 0 && !(plan->bridge = qn_alloc(cb, largest, 1)))
         return qn_fail_memory(err, "a plan");
-    if (qn_host_heap(&plan->devices[plan->output_device].caps) != 0)
-        plan->output_bytes =
-            qn_value_bytes(&plan->graph->values[plan->output], plan->max_tokens, plan->max_outputs);
+    for (int i = 0; i < QN_RESULTS; i++) {
+        struct qn_plan_result *result = &plan->results[i];
+        if (result->value != QUERN_NONE && qn_host_heap(&plan->devices[result->device].caps) != 0)
+            result->bytes =
+                qn_value_bytes(&plan->graph->values[result->value], plan->max_tokens, plan->max_outputs);
+    }
     return QUERN_OK;
 }
 
@@ -189,6 +192,8 @@ enum quern_status qn_plan_create(const struct quern_callbacks *cb, struct qn_pla
     plan->max_tokens = params->max_tokens;
     plan->max_outputs = params->max_outputs;
     plan->hang_ns = longest_step_ns(params);
+    for (int i = 0; i < QN_RESULTS; i++)
+        plan->results[i].value = QUERN_NONE;
     struct span *spans = qn_alloc(cb, (size_t)plan->n_devices * g->n_values, sizeof *spans);
     uint32_t *made_on = qn_zalloc(cb, g->n_values, sizeof *made_on);
     enum quern_status status = spans && made_on ? QUERN_OK : qn_fail_memory(err, "a plan");
@@ -338,18 +343,23 @@ static enum quern_status bring_values(struct qn_plan *plan, const struct qn_plan
     return QUERN_OK;
 }
 
-/* Has the output copied to where the host reads it. */
-static enum quern_status fetch_output(struct qn_plan *plan, const struct quern_step *step, uint64_t *point,
-                                      struct quern_error *err)
+enum qn_result qn_step_result(const struct quern_step *step)
 {
-    struct qn_plan_device *device = &plan->devices[plan->output_device];
-    uint64_t bytes = qn_value_bytes(&plan->graph->values[plan->output], step->n_tokens, step->n_outputs);
-    if (plan->output_bytes == 0 || bytes == 0)
+    return step->select > 0 ? QN_RESULT_BEST : QN_RESULT_ROWS;
+}
+
+/* Has a result copied to where the host reads it. */
+static enum quern_status fetch(struct qn_plan *plan, const struct qn_plan_result *result,
+                               const struct quern_step *step, uint64_t *point, struct quern_error *err)
+{
+    struct qn_plan_device *device = &plan->devices[result->device];
+    uint64_t bytes = qn_value_bytes(&plan->graph->values[result->value], step->n_tokens, step->n_outputs);
+    if (result->bytes == 0 || bytes == 0)
         return QUERN_OK;
     struct quern_error detail = {0};
     int32_t status =
         device->driver->copy(device->handle, device->output, 0, device->arena,
-                             plan->bindings[plan->output_device][plan->output].offset, bytes, point, &detail);
+                             plan->bindings[result->device][result->value].offset, bytes, point, &detail);
     if (status) {
         plan->failed = device;
         return qn_fail(err, status, "%s", detail.text);
@@ -386,10 +396,11 @@ enum quern_status qn_plan_run(struct qn_plan *plan, const struct quern_step *ste
             return qn_fail(err, status, "%s", detail.text);
         }
     }
+    const struct qn_plan_result *result = &plan->results[qn_step_result(step)];
     struct qn_plan_device *last = &plan->devices[plan->segments[plan->n_segments - 1].device];
-    struct qn_plan_device *from = &plan->devices[plan->output_device];
+    struct qn_plan_device *from = &plan->devices[result->device];
     uint64_t fetched = 0;
-    status = fetch_output(plan, step, &fetched, err);
+    status = fetch(plan, result, step, &fetched, err);
     if (!status && (last != from || fetched == 0))
         status = wait_for(plan, last, point, err);
     if (!status && fetched > 0)
@@ -397,11 +408,21 @@ enum quern_status qn_plan_run(struct qn_plan *plan, const struct quern_step *ste
     return status;
 }
 
-const float *qn_plan_output(const struct qn_plan *plan)
+uint64_t qn_plan_fetched_bytes(const struct qn_plan *plan, uint32_t device)
 {
-    const struct qn_plan_device *device = &plan->devices[plan->output_device];
-    bool fetched = plan->output_bytes > 0;
+    uint64_t most = 0;
+    for (int i = 0; i < QN_RESULTS; i++)
+        if (plan->results[i].device == device && plan->results[i].bytes > most)
+            most = plan->results[i].bytes;
+    return most;
+}
+
+const void *qn_plan_result(const struct qn_plan *plan, enum qn_result which)
+{
+    const struct qn_plan_result *result = &plan->results[which];
+    const struct qn_plan_device *device = &plan->devices[result->device];
+    bool fetched = result->bytes > 0;
     const char *from = device->driver->buffer_map(device->handle, fetched ? device->output : device->arena);
-    uint64_t offset = fetched ? 0 : plan->bindings[plan->output_device][plan->output].offset;
-    return from ? (const float *)(const void *)(from + offset) : NULL;
+    uint64_t offset = fetched ? 0 : plan->bindings[result->device][result->value].offset;
+    return from ? from + offset : NULL;
 }

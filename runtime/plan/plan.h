@@ -125,6 +125,15 @@ struct qn_plan_copy {
     uint32_t from; /* device */
 };
 
+/* What the host reads after a step: the rows of logits, or the best of each. */
+enum qn_result { QN_RESULT_ROWS, QN_RESULT_BEST, QN_RESULTS };
+
+struct qn_plan_result {
+    uint32_t value; /* QUERN_NONE: the graph has none such */
+    uint32_t device;
+    uint64_t bytes; /* that must be fetched, at most; 0: it is read in place */
+};
+
 struct qn_plan {
     const struct qn_graph *graph;
     struct qn_plan_device *devices;
@@ -137,10 +146,8 @@ struct qn_plan {
     struct quern_binding *bindings[QN_MAX_DEVICES]; /* per value */
     uint64_t arena_bytes[QN_MAX_DEVICES];           /* needed */
     uint32_t *nodes;                                /* 0, 1, 2, ...: a segment's list is a part of it */
-    uint32_t output;                                /* the value that the host reads */
-    uint32_t output_device;
+    struct qn_plan_result results[QN_RESULTS];
     uint64_t hang_ns;              /* a step that takes longer hangs */
-    uint64_t output_bytes;         /* that must be fetched from it, at most; 0: it is read in place */
     char *bridge;                  /* values between two devices */
     struct qn_plan_device *failed; /* device whose call failed last, or NULL */
 };
@@ -172,7 +179,11 @@ void qn_plan_destroy(const struct quern_callbacks *cb, struct qn_plan **plan);
 enum quern_status qn_plan_run(struct qn_plan *plan, const struct quern_step *step,
                               const struct quern_kv_pools *const *pools, uint32_t n_homes, bool trace,
                               struct quern_error *err);
-/* Address of the output [width, n_outputs] after a run. */
-const float *qn_plan_output(const struct qn_plan *plan);
+/* Bytes that a device must have room for, so that results can be fetched from it. */
+uint64_t qn_plan_fetched_bytes(const struct qn_plan *plan, uint32_t device);
+/* Which result a step brings to the host. */
+enum qn_result qn_step_result(const struct quern_step *step);
+/* Address of that result after a run, [width, n_outputs]; NULL: the host cannot read it. */
+const void *qn_plan_result(const struct qn_plan *plan, enum qn_result result);
 
 #endif

@@ -102,9 +102,43 @@ static enum quern_status check(struct quern_session *session, const struct quern
     for (size_t i = 0; i < params->n_stop; i++)
         if (!params->stop[i] || params->stop[i][0] == '\0')
             return qn_fail(err, QUERN_ERR_PARAM, "generate: stop string %zu is empty", i);
-    if (quern_session_n_logits(session) == 0)
+    size_t n_best;
+    quern_session_best(session, &n_best);
+    if (quern_session_n_logits(session) == 0 && n_best == 0)
         return qn_fail(err, QUERN_ERR_PARAM, "generate: no token of the sequence has been evaluated");
     return QUERN_OK;
+}
+
+/* Evaluates the last token once more where the candidates that there are do not serve this sampler. */
+static enum quern_status have_enough(struct quern_session *session,
+                                     const struct quern_generate_params *params, struct quern_error *err)
+{
+    size_t n_best, length = quern_session_length(session, params->seq);
+    quern_session_best(session, &n_best);
+    uint32_t need = quern_sampler_n_best(params->sampler);
+    if (quern_session_n_logits(session) > 0 || (need > 0 && need <= n_best) || length == 0)
+        return QUERN_OK;
+    int32_t token = quern_session_tokens(session, params->seq)[length - 1];
+    enum quern_status status = quern_session_truncate(session, params->seq, length - 1, err);
+    return status ? status : quern_session_feed(session, params->seq, &token, 1, err);
+}
+
+static enum quern_status draw(struct quern_session *session, struct quern_sampler *sampler, int32_t *token,
+                              struct quern_error *err)
+{
+    size_t n_best, n_rows = quern_session_n_logits(session);
+    const struct quern_candidate *best = quern_session_best(session, &n_best);
+    if (best)
+        return quern_sampler_draw_best(sampler, best, n_best, token, err);
+    return quern_sampler_draw(sampler, quern_session_logits(session, n_rows - 1), token, err);
+}
+
+static enum quern_status feed(struct quern_session *session, const struct quern_generate_params *params,
+                              int32_t token, struct quern_error *err)
+{
+    uint32_t n_best = quern_sampler_n_best(params->sampler);
+    return n_best > 0 ? quern_session_feed_best(session, params->seq, &token, 1, n_best, err)
+                      : quern_session_feed(session, params->seq, &token, 1, err);
 }
 
 static enum quern_status generation_init(struct generation *g, struct quern_session *session,
@@ -141,8 +175,7 @@ static enum quern_status round_of(struct generation *g, struct quern_session *se
     *done = true;
     int32_t token;
     uint64_t begin = qn_now_ns();
-    const float *logits = quern_session_logits(session, quern_session_n_logits(session) - 1);
-    enum quern_status status = quern_sampler_draw(params->sampler, logits, &token, err);
+    enum quern_status status = draw(session, params->sampler, &token, err);
     result->sample_ns += qn_now_ns() - begin;
     if (status != QUERN_OK)
         return status;
@@ -163,7 +196,7 @@ static enum quern_status round_of(struct generation *g, struct quern_session *se
         return status;
 
     begin = qn_now_ns();
-    status = quern_session_feed(session, params->seq, &token, 1, err);
+    status = feed(session, params, token, err);
     result->decode_ns += qn_now_ns() - begin;
     bool enough = params->max_tokens >= 0 && result->n_tokens >= (uint64_t)params->max_tokens;
     if (status == QUERN_ERR_CONTEXT) {
@@ -185,6 +218,9 @@ enum quern_status quern_generate(struct quern_session *session, const struct que
     if (status != QUERN_OK)
         return status;
     struct generation g;
+    status = have_enough(session, params, err);
+    if (status != QUERN_OK)
+        return status;
     status = generation_init(&g, session, params, err);
     bool done = params->max_tokens == 0;
     while (status == QUERN_OK && !done)

@@ -152,8 +152,7 @@ enum quern_status qn_model_plan(struct quern_model *model, struct qn_variant *va
     enum quern_status status = qn_plan_create(&model->cb, &plan, &params, err);
     for (uint32_t s = 0; s < (status ? 0 : plan->n_segments) && !status; s++) {
         uint32_t d = plan->segments[s].device;
-        status = equip_device(model, d, plan->arena_bytes[d],
-                              d == plan->output_device ? plan->output_bytes : 0, err);
+        status = equip_device(model, d, plan->arena_bytes[d], qn_plan_fetched_bytes(plan, d), err);
         if (status && status != QUERN_ERR_CANCELLED)
             *failed = d;
     }

@@ -155,12 +155,15 @@ void quern_session_destroy(struct quern_session **out)
 
 /* ---- evaluating ---- */
 
+_Static_assert(QUERN_MAX_BEST == QUERN_MAX_SELECT, "a session takes as many as a device selects");
+
 /* Tokens to append: items, or the tokens of one sequence of which the last one's logits are wanted. */
 struct feed {
     const struct quern_item *items; /* NULL: tokens */
     const int32_t *tokens;
     uint32_t seq;
     size_t n;
+    uint32_t n_best; /* candidates of the last one that are wanted in place of its logits; 0: the logits */
 };
 
 static struct quern_item item_at(const struct feed *feed, size_t i)
@@ -177,7 +180,7 @@ static enum quern_status catch_up(struct quern_session *s, uint32_t seq_index, u
     struct qn_sequence *seq = &s->seqs[seq_index];
     while (seq->kv_len < seq->len) {
         uint32_t n = seq->len - seq->kv_len < s->n_batch ? seq->len - seq->kv_len : s->n_batch;
-        qn_step_begin(s);
+        qn_step_begin(s, 0);
         for (uint32_t i = 0; i < n; i++)
             qn_step_push(s, seq_index, seq->tokens[seq->kv_len + i], false);
         enum quern_status status = qn_step_run(s, failed, err);
@@ -212,7 +215,7 @@ static enum quern_status try_chunk(struct quern_session *s, const struct feed *f
         status = catch_up(s, item_at(feed, i).seq, failed, err);
     if (status)
         return status;
-    qn_step_begin(s);
+    qn_step_begin(s, at + n == feed->n ? feed->n_best : 0);
     for (size_t i = at; i < at + n; i++) {
         struct quern_item item = item_at(feed, i);
         struct qn_sequence *seq = &s->seqs[item.seq];
@@ -306,7 +309,7 @@ static enum quern_status check_feed(struct quern_session *s, const struct feed *
         if (status)
             return status;
         s->seqs[item.seq].pending++;
-        *n_rows += item.logits;
+        *n_rows += item.logits && feed->n_best == 0;
     }
     enum quern_status status = QUERN_OK;
     for (uint32_t i = 0; i < s->n_seqs && !status; i++)
@@ -346,7 +349,7 @@ static enum quern_status eval(struct quern_session *s, const struct feed *feed, 
     if (status)
         return status;
     shift_full(s);
-    s->n_logits = 0;
+    s->n_logits = s->n_best = 0;
     size_t done = 0;
     while (done < feed->n && !status) {
         size_t n = chunk_size(s, feed, done);
@@ -359,7 +362,7 @@ static enum quern_status eval(struct quern_session *s, const struct feed *feed, 
         }
     }
     if (status) { /* nothing of this call remains */
-        s->n_logits = 0;
+        s->n_logits = s->n_best = 0;
         while (done-- > 0) {
             struct qn_sequence *seq = &s->seqs[item_at(feed, done).seq];
             cut_tokens(s, seq, seq->len - 1);
@@ -378,6 +381,15 @@ enum quern_status quern_session_feed(struct quern_session *s, uint32_t seq, cons
                                      struct quern_error *err)
 {
     return eval(s, &(struct feed){.tokens = tokens, .seq = seq, .n = n}, err);
+}
+
+enum quern_status quern_session_feed_best(struct quern_session *s, uint32_t seq, const int32_t *tokens,
+                                          size_t n, uint32_t n_best, struct quern_error *err)
+{
+    if (n_best == 0 || n_best > QUERN_MAX_BEST || n_best > s->model->facts.n_vocab)
+        return qn_fail(err, QUERN_ERR_PARAM, "the best %u logits, expected 1 to %u of a vocabulary of %u",
+                       n_best, QUERN_MAX_BEST, s->model->facts.n_vocab);
+    return eval(s, &(struct feed){.tokens = tokens, .seq = seq, .n = n, .n_best = n_best}, err);
 }
 
 /* ---- sequences ---- */
@@ -472,6 +484,12 @@ size_t quern_session_n_logits(const struct quern_session *s)
 const float *quern_session_logits(const struct quern_session *s, size_t row)
 {
     return row < s->n_logits ? s->logits + row * s->model->facts.n_vocab : NULL;
+}
+
+const struct quern_candidate *quern_session_best(const struct quern_session *s, size_t *n)
+{
+    *n = s->n_best;
+    return s->n_best > 0 ? s->best : NULL;
 }
 
 size_t quern_session_length(const struct quern_session *s, uint32_t seq)

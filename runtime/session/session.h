@@ -39,6 +39,8 @@ struct quern_session {
 
     float *logits; /* [cap_logits][n_vocab] */
     size_t n_logits, cap_logits;
+    struct quern_candidate best[QUERN_MAX_BEST]; /* in place of logits */
+    size_t n_best;
 
     struct quern_trace *trace;
     struct quern_node_time *times; /* [nodes], with a trace */

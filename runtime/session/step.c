@@ -41,13 +41,14 @@ static void lay_out(struct quern_session *s)
     step->block_bytes = at;
 }
 
-void qn_step_begin(struct quern_session *s)
+void qn_step_begin(struct quern_session *s, uint32_t n_best)
 {
     for (uint32_t i = 0; i < s->n_seqs; i++) {
         s->seqs[i].pending = 0;
         s->seqs[i].in_step = false;
     }
     lay_out(s);
+    s->step->select = n_best;
 }
 
 void qn_step_push(struct quern_session *s, uint32_t seq_index, int32_t token, bool wanted)
@@ -148,44 +149,72 @@ static void fill_tables(struct quern_session *s)
 
 /* ---- what comes out ---- */
 
+static bool is_finite(uint32_t bits)
+{
+    return (bits & 0x7f800000u) != 0x7f800000u;
+}
+
 /* Index of the first row with a value that is not finite; n when all are. */
-static uint32_t first_bad_row(const float *rows, uint32_t n, uint32_t width)
+static uint32_t first_bad_row(const uint32_t *rows, uint32_t n, uint32_t width)
 {
     for (uint32_t r = 0; r < n; r++) {
         uint32_t bad = 0;
-        for (uint32_t i = 0; i < width; i++) {
-            uint32_t bits;
-            memcpy(&bits, &rows[(size_t)r * width + i], 4);
-            bad |= (bits & 0x7f800000u) == 0x7f800000u;
-        }
+        for (uint32_t i = 0; i < width; i++)
+            bad |= !is_finite(rows[(size_t)r * width + i]);
         if (bad)
             return r;
     }
     return n;
 }
 
-static enum quern_status keep_logits(struct quern_session *s, const struct qn_plan *plan, uint32_t *failed,
-                                     struct quern_error *err)
+static enum quern_status fail_numeric(const struct quern_session *s, uint32_t row, struct quern_error *err)
+{
+    uint32_t token = quern_step_u32(s->step, s->step->output)[row];
+    return qn_fail(
+        err, QUERN_ERR_NUMERIC,
+        "the logits at position %u are not finite numbers: damaged weights, or values out of range",
+        quern_step_u32(s->step, s->step->position)[token]);
+}
+
+static enum quern_status keep_logits(struct quern_session *s, const uint32_t *rows, struct quern_error *err)
 {
     uint32_t n = s->step->n_outputs, width = s->model->facts.n_vocab;
-    if (n == 0)
-        return QUERN_OK;
-    const float *rows = qn_plan_output(plan);
-    if (!rows) {
-        *failed = plan->output_device;
-        return qn_fail(err, QUERN_ERR_DEVICE, "the logits cannot be read by the host");
-    }
     uint32_t bad = first_bad_row(rows, n, width);
-    if (bad < n) {
-        uint32_t token = quern_step_u32(s->step, s->step->output)[bad];
-        return qn_fail(
-            err, QUERN_ERR_NUMERIC,
-            "the logits at position %u are not finite numbers: damaged weights, or values out of range",
-            quern_step_u32(s->step, s->step->position)[token]);
-    }
+    if (bad < n)
+        return fail_numeric(s, bad, err);
     memcpy(s->logits + s->n_logits * width, rows, (size_t)n * width * sizeof *rows);
     s->n_logits += n;
     return QUERN_OK;
+}
+
+/* Of the one output: what is not finite would be the best. */
+static enum quern_status keep_best(struct quern_session *s, const uint32_t *pairs, struct quern_error *err)
+{
+    if (!is_finite(pairs[0]))
+        return fail_numeric(s, 0, err);
+    for (uint32_t i = 0; i < s->step->select; i++) {
+        if (pairs[2 * i + 1] >= s->model->facts.n_vocab)
+            return qn_fail(err, QUERN_ERR_DEVICE, "the best logits are of token %u, there are %u",
+                           pairs[2 * i + 1], s->model->facts.n_vocab);
+        s->best[i].token = (int32_t)pairs[2 * i + 1];
+        memcpy(&s->best[i].logit, &pairs[2 * i], 4);
+    }
+    s->n_best = s->step->select;
+    return QUERN_OK;
+}
+
+static enum quern_status keep_result(struct quern_session *s, const struct qn_plan *plan, uint32_t *failed,
+                                     struct quern_error *err)
+{
+    if (s->step->n_outputs == 0)
+        return QUERN_OK;
+    enum qn_result which = qn_step_result(s->step);
+    const uint32_t *result = qn_plan_result(plan, which);
+    if (!result) {
+        *failed = plan->results[which].device;
+        return qn_fail(err, QUERN_ERR_DEVICE, "the logits cannot be read by the host");
+    }
+    return which == QN_RESULT_BEST ? keep_best(s, result, err) : keep_logits(s, result, err);
 }
 
 /* Bytes of one token's K and V in a layer. */
@@ -266,7 +295,7 @@ enum quern_status qn_step_run(struct quern_session *s, uint32_t *failed, struct 
     }
     if (s->trace)
         collect_spans(s, plan);
-    status = keep_logits(s, plan, failed, err);
+    status = keep_result(s, plan, failed, err);
     if (status)
         return status;
     for (uint32_t row = 0; row < step->n_seqs; row++) {

@@ -10,11 +10,6 @@
 
 #define MAX_PENALTY 1e9f
 
-struct candidate {
-    float logit;
-    int32_t token;
-};
-
 struct quern_sampler {
     struct quern_callbacks cb;
     struct quern_sampler_params params; /* bias points to our copy */
@@ -22,9 +17,9 @@ struct quern_sampler {
 
     uint64_t start, draws; /* random numbers: a hash of a counter */
 
-    float *work;                  /* [n_vocab] logits with biases and penalties */
-    struct candidate *candidates; /* [n_vocab] */
-    double *weights;              /* [n_vocab] */
+    float *work;                        /* [n_vocab] logits with biases and penalties */
+    struct quern_candidate *candidates; /* [n_vocab] */
+    double *weights;                    /* [n_vocab] */
     struct quern_logit_bias *bias;
 
     int32_t *history; /* [penalty_last_n], a ring; NULL without penalties */
@@ -32,7 +27,7 @@ struct quern_sampler {
     uint32_t *counts; /* [n_vocab] in the history */
     uint32_t *newest; /* [n_vocab] place in the ring of the token's last occurrence */
 
-    struct candidate *best; /* [n_probs] */
+    struct quern_candidate *best; /* [n_probs] */
     struct quern_prob *probs;
     uint32_t n_probs;
 };
@@ -71,15 +66,15 @@ static double exp_negative(double x)
 
 /* ---- order: higher logits first, equal ones by id ---- */
 
-static bool before(struct candidate a, struct candidate b)
+static bool before(struct quern_candidate a, struct quern_candidate b)
 {
     return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
 }
 
 /* Restores a heap of n candidates below place i. The root comes first when `best_first`, else last. */
-static void sift(struct candidate *heap, size_t n, size_t i, bool best_first)
+static void sift(struct quern_candidate *heap, size_t n, size_t i, bool best_first)
 {
-    struct candidate moved = heap[i];
+    struct quern_candidate moved = heap[i];
     for (;;) {
         size_t child = 2 * i + 1;
         if (child >= n)
@@ -94,16 +89,16 @@ static void sift(struct candidate *heap, size_t n, size_t i, bool best_first)
     heap[i] = moved;
 }
 
-static void make_heap(struct candidate *heap, size_t n, bool best_first)
+static void make_heap(struct quern_candidate *heap, size_t n, bool best_first)
 {
     for (size_t i = n / 2; i-- > 0;)
         sift(heap, n, i, best_first);
 }
 
 /* Takes the root away and puts it behind the heap, which has n - 1 candidates then. */
-static struct candidate pop(struct candidate *heap, size_t n, bool best_first)
+static struct quern_candidate pop(struct quern_candidate *heap, size_t n, bool best_first)
 {
-    struct candidate root = heap[0];
+    struct quern_candidate root = heap[0];
     heap[0] = heap[n - 1];
     heap[n - 1] = root;
     if (n > 1)
@@ -112,11 +107,11 @@ static struct candidate pop(struct candidate *heap, size_t n, bool best_first)
 }
 
 /* The k best of n logits that are above -inf, best first; returns how many there are. */
-static size_t select_best(const float *logits, uint32_t n, struct candidate *out, size_t k)
+static size_t select_best(const float *logits, uint32_t n, struct quern_candidate *out, size_t k)
 {
     size_t kept = 0;
     for (uint32_t i = 0; i < n; i++) {
-        struct candidate c = {logits[i], (int32_t)i};
+        struct quern_candidate c = {(int32_t)i, logits[i]};
         if (c.logit == -INFINITY)
             continue;
         if (kept < k) {
@@ -324,7 +319,7 @@ const struct quern_prob *quern_sampler_probs(const struct quern_sampler *s, size
 /* Best first, without the tokens outside of top-k, top-p and min-p. */
 static size_t cut_sorted(struct quern_sampler *s, size_t n)
 {
-    const struct candidate *c = s->candidates;
+    const struct quern_candidate *c = s->candidates;
     double sum = 0;
     for (size_t i = 0; i < n; i++) {
         s->weights[i] = exp_negative((double)c[i].logit - c[0].logit);
@@ -340,7 +335,7 @@ static size_t cut_sorted(struct quern_sampler *s, size_t n)
 /* The same from all tokens, sorting no more of them than are kept. */
 static size_t cut_all(struct quern_sampler *s)
 {
-    struct candidate *c = s->candidates;
+    struct quern_candidate *c = s->candidates;
     float max = -INFINITY;
     for (uint32_t i = 0; i < s->n_vocab; i++)
         max = s->work[i] > max ? s->work[i] : max;
@@ -350,7 +345,7 @@ static size_t cut_all(struct quern_sampler *s)
         double weight = exp_negative((double)s->work[i] - max);
         sum += weight;
         if (s->work[i] > -INFINITY && (weight >= s->params.min_p || s->work[i] == max))
-            c[n++] = (struct candidate){s->work[i], (int32_t)i};
+            c[n++] = (struct quern_candidate){(int32_t)i, s->work[i]};
     }
     if (s->params.top_p >= 1)
         return n;
@@ -363,7 +358,7 @@ static size_t cut_all(struct quern_sampler *s)
     }
     /* the kept ones stand at the end, best last */
     for (size_t i = 0; i < kept && i < n - 1 - i; i++) {
-        struct candidate moved = c[i];
+        struct quern_candidate moved = c[i];
         c[i] = c[n - 1 - i];
         c[n - 1 - i] = moved;
     }
@@ -372,7 +367,7 @@ static size_t cut_all(struct quern_sampler *s)
 
 static int32_t draw_from(struct quern_sampler *s, size_t n)
 {
-    const struct candidate *c = s->candidates;
+    const struct quern_candidate *c = s->candidates;
     float max = c[0].logit;
     for (size_t i = 1; i < n; i++)
         max = c[i].logit > max ? c[i].logit : max;
@@ -422,5 +417,34 @@ enum quern_status quern_sampler_draw(struct quern_sampler *s, const float *logit
     if (n == 0)
         return qn_fail(err, QUERN_ERR_PARAM, "sampler: the biases forbid every token");
     *token = draw_from(s, n);
+    return QUERN_OK;
+}
+
+uint32_t quern_sampler_n_best(const struct quern_sampler *s)
+{
+    const struct quern_sampler_params *p = &s->params;
+    if (p->n_bias > 0 || s->history || p->n_probs > 0)
+        return 0;
+    if (p->temperature == 0)
+        return 1;
+    return p->top_k <= QUERN_MAX_BEST && p->top_k < s->n_vocab ? p->top_k : 0;
+}
+
+enum quern_status quern_sampler_draw_best(struct quern_sampler *s, const struct quern_candidate *best,
+                                          size_t n, int32_t *token, struct quern_error *err)
+{
+    uint32_t need = quern_sampler_n_best(s);
+    s->n_probs = 0;
+    if (need == 0 || n < need)
+        return qn_fail(err, QUERN_ERR_PARAM, "sampler: %zu candidates do not suffice for a draw", n);
+    for (uint32_t i = 0; i < need; i++)
+        if (!isfinite(best[i].logit))
+            return qn_fail(err, QUERN_ERR_NUMERIC, "the logit of token %d is %g, not a finite number",
+                           best[i].token, (double)best[i].logit);
+    *token = best[0].token;
+    if (s->params.temperature > 0) {
+        memcpy(s->candidates, best, need * sizeof *best);
+        *token = draw_from(s, cut_sorted(s, need));
+    }
     return QUERN_OK;
 }

@@ -10,6 +10,7 @@ layout(set = 0, binding = STEP_BINDING) readonly buffer Step {
 #define step_max_tokens   step_word[7]
 #define step_max_seqs     step_word[8]
 #define step_max_pages    step_word[9]
+#define step_select       step_word[17]
 
 uint step_token(uint t)
 {

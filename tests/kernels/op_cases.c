@@ -6,6 +6,7 @@
 #include "test.h"
 
 #include <ctype.h>
+#include <math.h>
 #include <strings.h>
 
 enum { FILLED_BLOCKS = 1021, KV_PAGES = 1000, PAGES_PER_POOL = 130 };
@@ -176,6 +177,18 @@ static const struct qn_op_case rows_cases[] = {
     {QUERN_OP_ROWS, 512, .outputs = true, .rows = {2050}},
 };
 
+static const struct qn_op_case select_cases[] = {
+    {QUERN_OP_SELECT, 1, .outputs = true, .select = {1, 1, 1}},
+    {QUERN_OP_SELECT, 1, .outputs = true, .select = {150001, 64, 40}},
+    {QUERN_OP_SELECT, 1, .outputs = true, .select = {32000, 64, 1}},
+    {QUERN_OP_SELECT, 1, .outputs = true, .select = {32000, 64, 0}},
+    {QUERN_OP_SELECT, 24, .outputs = true, .select = {5000, 64, 64, .ties = true}},
+    {QUERN_OP_SELECT, 4, .outputs = true, .select = {2049, 64, 64, .ties = true}},
+    {QUERN_OP_SELECT, 4, .outputs = true, .select = {64, 64, 64}},
+    {QUERN_OP_SELECT, 7, .outputs = true, .select = {9000, 20, 20, .bad = true}},
+    {QUERN_OP_SELECT, 2, .outputs = true, .select = {7, 3, 2, .ties = true, .bad = true}},
+};
+
 static const struct qn_op_case route_cases[] = {
     {QUERN_OP_MOE_ROUTE, 23, .route = {{8, 2, QUERN_GATING_SOFTMAX, 1, 1}}},
     {QUERN_OP_MOE_ROUTE, 1, .route = {{60, 4, QUERN_GATING_SOFTMAX, 0, 1}}},
@@ -236,6 +249,7 @@ static const struct {
     [QUERN_OP_MOE_ROUTE] = LIST(route_cases),
     [QUERN_OP_MOE_MATMUL] = LIST(moe_cases),
     [QUERN_OP_MOE_COMBINE] = LIST(combine_cases),
+    [QUERN_OP_SELECT] = LIST(select_cases),
 };
 
 void qn_op_cases(enum quern_op op, qn_op_visit visit, void *user)
@@ -344,6 +358,9 @@ void qn_op_bench(enum quern_op op, enum quern_format format, const struct qn_op_
         break;
     case QUERN_OP_ROWS:
         at.rows.d = d, at.outputs = true;
+        break;
+    case QUERN_OP_SELECT:
+        at.select.n = 40 * d, at.select.k = 64, at.select.wanted = 40, at.outputs = true;
         break;
     case QUERN_OP_MOE_ROUTE:
         at.route.attr = (struct quern_moe_route_attr){128, 8, QUERN_GATING_SOFTMAX, 1, 1};
@@ -487,6 +504,12 @@ struct qn_op_case qn_op_random(enum quern_op op, enum quern_format format, uint6
     case QUERN_OP_ROWS:
         at.rows.d = d, at.outputs = true;
         break;
+    case QUERN_OP_SELECT:
+        at.tokens = 1 + at.tokens % 24;
+        at.select.n = 1 + below(state, 30000);
+        at.select.k = 1 + below(state, at.select.n < 64 ? at.select.n : 64);
+        at.select.wanted = below(state, at.select.k + 1), at.select.ties = coin(state), at.outputs = true;
+        break;
     case QUERN_OP_MOE_ROUTE:
         at.route.attr = (struct quern_moe_route_attr){
             n_expert, 1 + below(state, n_expert < 16 ? n_expert : 16), below(state, 3), below(state, 2), 1};
@@ -628,14 +651,16 @@ static uint32_t add_rows(struct builder *b, int64_t d0, int64_t d1, bool of_outp
     size_t n = (size_t)(d0 * d1) * (of_outputs ? b->c->n_outputs : b->c->n_tokens);
     float *x = take(n * sizeof *x);
     qn_fill_activations(b->at->fill, qn_test_random(&b->state), x, n);
-    uint32_t id = of_outputs ? qn_case_output_rows(b->c, d0, x) : qn_case_rows(b->c, QUERN_F32, d0, d1, x);
+    uint32_t id =
+        of_outputs ? qn_case_output_rows(b->c, QUERN_F32, d0, x) : qn_case_rows(b->c, QUERN_F32, d0, d1, x);
     free(x);
     return id;
 }
 
 static uint32_t add_result(struct builder *b, int64_t d0, int64_t d1, bool of_outputs)
 {
-    return of_outputs ? qn_case_output_rows(b->c, d0, NULL) : qn_case_rows(b->c, QUERN_F32, d0, d1, NULL);
+    return of_outputs ? qn_case_output_rows(b->c, QUERN_F32, d0, NULL)
+                      : qn_case_rows(b->c, QUERN_F32, d0, d1, NULL);
 }
 
 /* The blocks repeat after a number that is prime, so that rows differ. */
@@ -829,6 +854,24 @@ static void build_route(struct builder *b)
     node->out[1] = add_result(b, attr->n_used, 1, false);
 }
 
+static void build_select(struct builder *b)
+{
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    struct quern_node *node = &b->c->node;
+    uint32_t n = b->at->select.n, k = b->at->select.k;
+    node->attr.select.k = k;
+    b->c->select = b->at->select.wanted;
+    node->in[0] = add_rows(b, n, 1, true);
+    float *x = qn_case_data(b->c, node->in[0]);
+    for (uint32_t i = 0; i < n * b->c->n_outputs; i++) {
+        if (b->at->select.ties) /* -0 and 0 among them */
+            x[i] = (float)(int)(x[i] * 4) / (x[i] < 0 ? -4 : 4) * (i % 3 ? 1 : -1);
+        if (b->at->select.bad && i % 997 == 5)
+            x[i] = bad[i / 997 % 3];
+    }
+    node->out[0] = qn_case_output_rows(b->c, QUERN_I32, 2 * k, NULL);
+}
+
 static uint32_t add_ids(struct builder *b)
 {
     uint32_t n_used = b->at->moe.n_used, id = qn_case_rows(b->c, QUERN_I32, n_used, 1, NULL);
@@ -892,6 +935,7 @@ void qn_op_build(const struct qn_op_case *at, const struct quern_driver *driver,
         [QUERN_OP_MOE_ROUTE] = build_route,
         [QUERN_OP_MOE_MATMUL] = build_moe,
         [QUERN_OP_MOE_COMBINE] = build_combine,
+        [QUERN_OP_SELECT] = build_select,
     };
     struct builder b = {at, c, seed};
     qn_case_init(c, driver, at->op, at->tokens);

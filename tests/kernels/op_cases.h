@@ -75,6 +75,10 @@ struct qn_op_case {
             uint32_t n, n_used;
             bool shared, gate, residual;
         } combine;
+        struct {
+            uint32_t n, k, wanted;
+            bool ties, bad; /* few different values; some that are not finite */
+        } select;
     };
 };
 

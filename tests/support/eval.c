@@ -388,6 +388,11 @@ static void run_moe_combine(struct qn_eval *e, const struct quern_node *node)
     }
 }
 
+/* The best logits are for those who look at no others. */
+static void run_select(struct qn_eval *e, const struct quern_node *node)
+{
+}
+
 #define OP(ID, NAME, REQUIRED, ALIAS) [QUERN_OP_##ID] = run_##NAME,
 static void (*const run_op[QUERN_OP_END])(struct qn_eval *e, const struct quern_node *node) = {
 #include "graph/ops.inc"
@@ -407,7 +412,7 @@ const float *qn_eval_run(struct qn_eval *e, const int32_t *tokens, uint32_t n)
             if (tokens[t] < 0 || (uint32_t)tokens[t] >= dim(e, node->in[0], 1))
                 return NULL;
         run_op[node->op](e, node);
-        if (node->out[0] != QUERN_NONE &&
+        if (node->op != QUERN_OP_SELECT && node->out[0] != QUERN_NONE &&
             quern_graph_value(e->graph, node->out[0])->kind == QUERN_VALUE_OUTPUT)
             result = data(e, node->out[0]);
     }

@@ -81,10 +81,10 @@ uint32_t qn_case_rows(struct qn_case *c, enum quern_format format, int64_t d0, i
     return add_rows(c, value, d0 * d1, false, data);
 }
 
-uint32_t qn_case_output_rows(struct qn_case *c, int64_t d0, const void *data)
+uint32_t qn_case_output_rows(struct qn_case *c, enum quern_format format, int64_t d0, const void *data)
 {
     struct quern_value value = {.kind = QUERN_VALUE_OUTPUT,
-                                .format = QUERN_F32,
+                                .format = format,
                                 .dim = {d0, QUERN_DIM_OUTPUTS, 1, 1},
                                 .weight = QUERN_NONE,
                                 .layer = QUERN_NONE};
@@ -189,6 +189,7 @@ static void fill_step(const struct qn_case *c, struct range range, struct block 
         .output = offsetof(struct block, output),
         .kv_len = offsetof(struct block, kv_len),
         .page_table = offsetof(struct block, page_table),
+        .select = c->select,
     };
     memset(b->page_table, 0xff, sizeof b->page_table);
     memcpy(b->page_table[1], c->pages, sizeof c->pages);

@@ -30,7 +30,7 @@ struct qn_case {
     struct qn_case_value values[QN_CASE_VALUES];
     uint32_t n_values;
 
-    uint32_t n_tokens, n_outputs, n_seqs;
+    uint32_t n_tokens, n_outputs, n_seqs, select;
     int32_t token[QN_CASE_TOKENS];
     uint32_t position[QN_CASE_TOKENS], sequence[QN_CASE_TOKENS], output[QN_CASE_TOKENS];
 
@@ -52,7 +52,7 @@ void qn_case_finish(struct qn_case *c);
 uint32_t qn_case_weight(struct qn_case *c, enum quern_format format, int64_t d0, int64_t d1, int64_t d2,
                         const void *data);
 uint32_t qn_case_rows(struct qn_case *c, enum quern_format format, int64_t d0, int64_t d1, const void *data);
-uint32_t qn_case_output_rows(struct qn_case *c, int64_t d0, const void *data);
+uint32_t qn_case_output_rows(struct qn_case *c, enum quern_format format, int64_t d0, const void *data);
 
 /* Data of a value: after the run, a result. */
 float *qn_case_data(struct qn_case *c, uint32_t id);

@@ -132,7 +132,7 @@ static void test_embed_rows(void **state)
     c.n_outputs = 3;
     c.output[0] = 1, c.output[1] = 4, c.output[2] = 8;
     c.node.in[0] = random_rows(&c, 33, 1);
-    c.node.out[0] = qn_case_output_rows(&c, 33, NULL);
+    c.node.out[0] = qn_case_output_rows(&c, QUERN_F32, 33, NULL);
     qn_case_run(&c);
     for (uint32_t o = 0; o < 3; o++)
         assert_memory_equal(qn_case_data(&c, c.node.out[0]) + o * 33,
@@ -312,7 +312,7 @@ static void build_matmul(const struct matmul_case *m, struct qn_case *c, double 
         for (uint32_t t = 0; t < c->n_tokens; t++)
             c->output[t] = t;
         float *x = random_floats((size_t)m->k * c->n_tokens);
-        c->node.in[0] = qn_case_output_rows(c, m->k, x);
+        c->node.in[0] = qn_case_output_rows(c, QUERN_F32, m->k, x);
         free(x);
     } else {
         c->node.in[0] = random_rows(c, m->k, 1);
@@ -324,8 +324,8 @@ static void build_matmul(const struct matmul_case *m, struct qn_case *c, double 
             c->node.in[4 + i] = random_vector(c, m->n[i]);
     }
     for (uint32_t i = 0; i < n_out; i++)
-        c->node.out[i] =
-            m->outputs ? qn_case_output_rows(c, m->n[i], NULL) : qn_case_rows(c, QUERN_F32, m->n[i], 1, NULL);
+        c->node.out[i] = m->outputs ? qn_case_output_rows(c, QUERN_F32, m->n[i], NULL)
+                                    : qn_case_rows(c, QUERN_F32, m->n[i], 1, NULL);
     if (m->residual)
         c->node.in[7] = random_rows(c, m->n[0], 1);
 }

@@ -141,7 +141,7 @@ static void test_fusion(void **state)
     assert_int_equal(count_ops(&graph, QUERN_OP_ADD), 0);        /* in the matmuls before */
     assert_int_equal(count_ops(&graph, QUERN_OP_MATMUL), 2 * 4 + 1);
     assert_int_equal(graph.view.n_nodes,
-                     1 + 2 * (2 + 4 + 2 + 2) + 3); /* per layer: norms, matmuls, rope, KV */
+                     1 + 2 * (2 + 4 + 2 + 2) + 4); /* per layer: norms, matmuls, rope, KV */
     qn_graph_finish(&heap.cb, &graph);
     qn_gguf_close(&heap.cb, &gguf);
 

@@ -241,7 +241,9 @@ static void test_plan(void **state)
         assert_int_equal(qn_plan_create(&cb, &plan, &params, &err), QUERN_OK);
         bool split = cut > 0 && cut < graph.view.n_nodes;
         assert_int_equal(plan->n_segments, split ? 2 : 1);
-        assert_int_equal(plan->output_device, cut < graph.view.n_nodes);
+        assert_int_equal(plan->results[QN_RESULT_BEST].device,
+                         cut < graph.view.n_nodes); /* the last two nodes */
+        assert_int_equal(plan->results[QN_RESULT_ROWS].device, cut + 1 < graph.view.n_nodes);
         uint32_t n_nodes = 0;
         for (uint32_t s = 0; s < plan->n_segments; s++)
             n_nodes += plan->segments[s].n;
@@ -274,7 +276,7 @@ static void test_work(void **state)
     (void)state;
     struct qn_graph graph;
     build_graph(&graph);
-    uint32_t head = graph.view.n_nodes - 1;
+    uint32_t head = graph.view.n_nodes - 2;
     struct qn_node_work work = qn_node_work(&graph.view, head, 8, 2, 0, 0);
     assert_int_equal(work.ops, 2 * 64 * 100 * 2);
     assert_int_equal(work.bytes, 100 * (64 / 32 * 18) + 2 * 64 * 4 + 2 * 100 * 4);

@@ -612,7 +612,7 @@ static void test_spans(void **state)
                 assert_int_equal(span->n_tokens, n_tokens[span->step]);
                 assert_true(span->begin_ns >= clock && span->end_ns >= span->begin_ns);
                 assert_true(span->bytes > 0 || node->op == QUERN_OP_ROWS || node->op == QUERN_OP_MATMUL ||
-                            node->op == QUERN_OP_NORM);
+                            node->op == QUERN_OP_NORM || node->op == QUERN_OP_SELECT);
                 clock = span->end_ns;
                 last_span++;
             }

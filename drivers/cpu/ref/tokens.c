@@ -1,6 +1,8 @@
-/* Operations that pick rows: EMBED takes rows of a table by token id, ROWS those of the step's outputs. */
+/* Operations that pick: EMBED takes rows of a table by token id, ROWS those of the step's outputs, SELECT the
+ * best values of a row. */
 #include "drivers/cpu/ops.h"
 
+#include <float.h>
 #include <string.h>
 
 /* ---------------------------------------------------------------- EMBED */
@@ -76,3 +78,91 @@ static bool rows_plan(struct qn_planner *planner, struct qn_op *op)
 }
 
 const struct qn_op_kind qn_op_rows = {.name = "rows", .check = rows_check, .plan = rows_plan};
+
+/* ---------------------------------------------------------------- SELECT */
+
+struct pair {
+    int32_t bits, place;
+};
+
+/* Numbers in the order of floats; -0 is 0, and what is not finite comes last. */
+static uint32_t key_of(float x)
+{
+    uint32_t bits;
+    x += 0.0f;
+    memcpy(&bits, &x, 4);
+    if ((bits & 0x7f800000u) == 0x7f800000u)
+        return UINT32_MAX;
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+/* Places x at `place`, behind all earlier ones, among the n best so far, of which at most k are kept. */
+static uint32_t insert(struct pair *best, uint32_t *keys, uint32_t n, uint32_t k, float x, int32_t place)
+{
+    uint32_t key = key_of(x), at = n < k ? n : k - 1;
+    if (n == k && key <= keys[at])
+        return n;
+    for (; at > 0 && key > keys[at - 1]; at--) {
+        best[at] = best[at - 1];
+        keys[at] = keys[at - 1];
+    }
+    best[at].place = place;
+    memcpy(&best[at].bits, &x, 4);
+    keys[at] = key;
+    return n < k ? n + 1 : k;
+}
+
+static void select_row(const float *x, size_t n, uint32_t k, struct pair *best)
+{
+    enum { STRIDE = 64 };
+    uint32_t keys[QUERN_MAX_SELECT], found = 0;
+    size_t i = 0;
+    while (i < n && found < k) {
+        found = insert(best, keys, found, k, x[i], (int32_t)i);
+        i++;
+    }
+    for (; i < n;) { /* most stretches have nothing better than the last one */
+        size_t end = i + STRIDE < n ? i + STRIDE : n;
+        float last;
+        memcpy(&last, &best[k - 1].bits, 4);
+        uint32_t any = keys[k - 1] == UINT32_MAX;
+        for (size_t j = i; j < end; j++)
+            any |= !(x[j] <= last) | !(x[j] >= -FLT_MAX);
+        for (; any && i < end; i++)
+            insert(best, keys, k, k, x[i], (int32_t)i);
+        i = end;
+    }
+}
+
+static int32_t select_check(const struct qn_op *op, const struct qn_kernels *kernels, struct quern_error *err)
+{
+    const struct qn_arg *x = &op->in[0], *y = &op->out[0];
+    uint32_t k = op->node.attr.select.k;
+    if (!qn_is_rows(op, x, 0) || !x->per_output || k == 0 || k > QUERN_MAX_SELECT || k > x->row)
+        return qn_op_fail(op, err, "the input has no row of %u or more for each output", k);
+    if (!y->present || y->weight || y->format != QUERN_I32 || !y->per_output || y->row != 2 * (size_t)k)
+        return qn_op_fail(op, err, "the output has no %u pairs for each output", k);
+    return QUERN_OK;
+}
+
+static struct qn_work select_size(const struct qn_op *op, const struct qn_run *run)
+{
+    return (struct qn_work){run->step->select > 0 ? run->step->n_outputs : 0, (uint32_t)op->in[0].row / 4};
+}
+
+static void select_run(const struct qn_op *op, const struct qn_run *run, uint32_t begin, uint32_t end,
+                       struct qn_worker *worker)
+{
+    uint32_t k = op->node.attr.select.k, wanted = run->step->select < k ? run->step->select : k;
+    for (uint32_t o = begin; o < end; o++)
+        select_row(qn_row(&op->in[0], o), op->in[0].row, wanted,
+                   (struct pair *)op->out[0].data + (size_t)o * k);
+}
+
+static bool select_plan(struct qn_planner *planner, struct qn_op *op)
+{
+    qn_plan_stage(planner, op, select_size, select_run);
+    return true;
+}
+
+const struct qn_op_kind qn_op_select = {.name = "select", .check = select_check, .plan = select_plan};

@@ -65,7 +65,8 @@ enum quern_op {
     QUERN_OP_MOE_ROUTE = 9,
     QUERN_OP_MOE_MATMUL = 10,
     QUERN_OP_MOE_COMBINE = 11,
-    QUERN_OP_END = 12,
+    QUERN_OP_SELECT = 12,
+    QUERN_OP_END = 13,
 };
 
 enum quern_activation {
@@ -200,8 +201,18 @@ struct quern_moe_matmul_attr {
  * the shared expert's weight), residual [n, T] optional. out: [n, T] = residual + sum_i weights_i y_i +
  * sigmoid(shared_gate) * shared. */
 
-#define QUERN_MAX_IN  8
-#define QUERN_MAX_OUT 4
+/* in: x [n, O]. out: [2 k, O] (I32), the best k of each row, best first, ties to the lower place: of each the
+ * bits of the float, then its place. What is not finite is better than all that is. A step says how many are
+ * wanted: what lies behind them is left as it is. */
+struct quern_select_attr {
+    uint32_t k; /* 1 to QUERN_MAX_SELECT */
+};
+
+#define QUERN_MAX_SELECT      64
+#define QUERN_MAX_SELECT_ROWS 8 /* output rows of a step that selects */
+
+#define QUERN_MAX_IN          8
+#define QUERN_MAX_OUT         4
 
 struct quern_node {
     uint32_t op;    /* enum quern_op */
@@ -219,6 +230,7 @@ struct quern_node {
         struct quern_add_attr add;
         struct quern_moe_route_attr moe_route;
         struct quern_moe_matmul_attr moe_matmul;
+        struct quern_select_attr select;
         uint32_t words[24];
     } attr;
 };
@@ -280,6 +292,8 @@ struct quern_step {
     uint32_t output;     /* uint32 [n_outputs], ascending token numbers */
     uint32_t kv_len;     /* uint32 [max_seqs]: tokens of the sequence, this step's included */
     uint32_t page_table; /* uint32 [n_groups][max_seqs][max_pages]; QUERN_NONE: freed */
+    uint32_t
+        select; /* wanted of SELECT's results, 0: none; above 0 n_outputs is at most QUERN_MAX_SELECT_ROWS */
 };
 
 static inline const uint32_t *quern_step_u32(const struct quern_step *step, uint32_t offset)

@@ -42,6 +42,12 @@ QUERN_API void quern_session_destroy(struct quern_session **session);
 QUERN_API enum quern_status quern_session_feed(struct quern_session *session, uint32_t seq,
                                                const int32_t *tokens, size_t n, struct quern_error *err);
 
+/* The same, but of the last token's logits only the best are brought from the device: `n_best`, at most
+ * QUERN_MAX_BEST and the vocabulary. There are no logits to read then. */
+QUERN_API enum quern_status quern_session_feed_best(struct quern_session *session, uint32_t seq,
+                                                    const int32_t *tokens, size_t n, uint32_t n_best,
+                                                    struct quern_error *err);
+
 /* Makes the sequence consist of exactly these tokens. Keys and values of the longest common prefix with what
  * any sequence of this session holds are reused, the rest is evaluated (at least the last token). *n_reused
  * may be NULL. A prompt that cannot be taken (bad tokens, longer than the context) leaves the sequence as it
@@ -64,6 +70,16 @@ QUERN_API enum quern_status quern_session_eval(struct quern_session *session, co
 /* Rows of logits of the last call, float32 [n_vocab] each, valid until the next one; NULL out of range. */
 QUERN_API size_t quern_session_n_logits(const struct quern_session *session);
 QUERN_API const float *quern_session_logits(const struct quern_session *session, size_t row);
+
+/* A token and its logit. */
+struct quern_candidate {
+    int32_t token;
+    float logit;
+};
+#define QUERN_MAX_BEST 64
+/* The candidates of the last call if that was quern_session_feed_best, valid until the next one: best first,
+ * equal ones by their ids; otherwise NULL and 0. */
+QUERN_API const struct quern_candidate *quern_session_best(const struct quern_session *session, size_t *n);
 
 QUERN_API size_t quern_session_length(const struct quern_session *session, uint32_t seq);
 QUERN_API uint32_t quern_session_n_ctx(const struct quern_session *session);
@@ -116,6 +132,14 @@ QUERN_API void quern_sampler_destroy(struct quern_sampler **sampler);
 /* Draws a token from logits [n_vocab]. The same seed, parameters, history and logits give the same token. */
 QUERN_API enum quern_status quern_sampler_draw(struct quern_sampler *sampler, const float *logits,
                                                int32_t *token, struct quern_error *err);
+/* How many of the best logits are all that a draw needs: 1 to QUERN_MAX_BEST; 0: it needs all logits
+ * (penalties, biases, probabilities, or no top-k of that size). */
+QUERN_API uint32_t quern_sampler_n_best(const struct quern_sampler *sampler);
+/* Draws the token that quern_sampler_draw would draw from all logits, of which these n are the best in order;
+ * n is at least quern_sampler_n_best. */
+QUERN_API enum quern_status quern_sampler_draw_best(struct quern_sampler *sampler,
+                                                    const struct quern_candidate *best, size_t n,
+                                                    int32_t *token, struct quern_error *err);
 /* Tells the sampler that a token is now part of the text (for the penalties); prompts too. */
 QUERN_API void quern_sampler_accept(struct quern_sampler *sampler, int32_t token);
 /* Forgets the history and starts again from the seed. */
@@ -162,8 +186,8 @@ struct quern_generate_result {
     uint64_t sample_ns;
 };
 
-/* Draws from the logits of the last evaluation of the sequence, feeds, and so on until a reason to stop.
- * `result` may be NULL. */
+/* Draws from the logits, or the candidates, of the last evaluation of the sequence, feeds, and so on until a
+ * reason to stop. Afterwards there are logits only if the sampler needs them all. `result` may be NULL. */
 QUERN_API enum quern_status quern_generate(struct quern_session *session,
                                            const struct quern_generate_params *params,
                                            struct quern_generate_result *result, struct quern_error *err);
