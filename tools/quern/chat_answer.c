@@ -130,7 +130,7 @@ static bool on_text(void *user, const char *text, size_t n, int32_t token)
         answer->counts.first_ns = term_now_ns() - answer->begin_ns;
     buffer_put(&answer->text, text, n);
     write_text(answer, text, n);
-    return (token < 0 || token != answer->chat->template.end) && !ferror(stdout);
+    return (token < 0 || token != answer->chat->template.end) && !term_broken();
 }
 
 static const char *stop_name(enum quern_status status, enum quern_stop_reason reason)

@@ -74,7 +74,7 @@ static int say(struct chat *chat, const char *text, size_t n)
  */
 static int settle(struct chat *chat, int code)
 {
-    bool broken = ferror(stdout) != 0;
+    bool broken = term_broken();
     if (!chat->typed || broken || term_terminated())
         return code;
     term_forget_interrupt();
@@ -89,7 +89,7 @@ static int converse(struct chat *chat)
         code = settle(chat, say(chat, o->prompt, strlen(o->prompt)));
     bool done = o->prompt && o->single;
     struct message message = {0};
-    while (code == EXIT_DONE && !done && !chat->done && !ferror(stdout)) {
+    while (code == EXIT_DONE && !done && !chat->done && !term_broken()) {
         enum input_result input = chat_read(chat, &message);
         if (input != INPUT_MESSAGE) {
             code = input == INPUT_FAULT ? EXIT_FAULT : term_interrupted() ? EXIT_INTERRUPTED : EXIT_DONE;

@@ -100,7 +100,7 @@ static bool on_text(void *user, const char *text, size_t n, int32_t token)
     } else {
         write_text(run, text, n);
     }
-    return !ferror(stdout); /* Ctrl-C ends the next evaluation, so that held text still comes */
+    return !term_broken(); /* Ctrl-C ends the next evaluation, so that held text still comes */
 }
 
 static const char *stop_name(enum quern_status status, enum quern_stop_reason reason)

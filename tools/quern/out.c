@@ -274,7 +274,7 @@ int fault(const char *file, const struct quern_error *err)
 
 int finish_output(int code)
 {
-    if (fflush(stdout) != 0 || ferror(stdout))
+    if (fflush(stdout) != 0 || term_broken())
         return fault_text("standard output", "%s", strerror(errno));
     return code;
 }

@@ -59,6 +59,13 @@ bool term_interrupted(void)
     return interrupted != 0 || terminated != 0;
 }
 
+bool term_broken(void)
+{
+    if (ferror(stdout) && term_interrupted())
+        clearerr(stdout);
+    return ferror(stdout) != 0;
+}
+
 void term_forget_interrupt(void)
 {
     interrupted = 0;

@@ -11,6 +11,8 @@
 void term_catch_interrupt(void);
 /* Whether the work shall end. */
 bool term_interrupted(void);
+/* Whether nothing more can be written to stdout. A write that an interrupt cut short is no fault. */
+bool term_broken(void);
 /* The Ctrl-C has been answered: the next one counts as the first again. */
 void term_forget_interrupt(void);
 /* Whether the process shall end, whatever Ctrl-C means at the moment. */
