@@ -1,5 +1,5 @@
-/* The best logits in place of all: what a device selects, what is drawn from them, and generations that look at no
- * others. */
+/* The best logits in place of all: what a device selects, what is drawn from them, and generations that look
+ * at no others. */
 #include <quern/quern.h>
 
 #include "drivers/cpu/cpu.h"
@@ -68,7 +68,8 @@ static void test_select(void **state)
         float *x = malloc(3 * n * sizeof *x);
         assert_non_null(x);
         for (uint32_t j = 0; j < 3 * n; j++) {
-            x[j] = ((float)(noise() % cases[i].values) - (float)cases[i].values / 2) * (noise() % 2 ? 0.5f : -0.5f);
+            x[j] = ((float)(noise() % cases[i].values) - (float)cases[i].values / 2) *
+                   (noise() % 2 ? 0.5f : -0.5f);
             if (cases[i].bad && j % 61 == 3)
                 x[j] = j % 3 ? (j % 2 ? NAN : -INFINITY) : INFINITY;
         }
@@ -78,7 +79,8 @@ static void test_select(void **state)
         c.node.out[0] = qn_case_output_rows(&c, QUERN_I32, 2 * k, NULL);
         qn_case_run(&c);
         for (uint32_t o = 0; o < 3; o++)
-            check_row(x + (size_t)o * n, n, (int32_t *)(void *)qn_case_data(&c, c.node.out[0]) + (size_t)o * 2 * k, k,
+            check_row(x + (size_t)o * n, n,
+                      (int32_t *)(void *)qn_case_data(&c, c.node.out[0]) + (size_t)o * 2 * k, k,
                       cases[i].wanted);
         free(x);
         qn_case_finish(&c);
@@ -102,7 +104,8 @@ static void sort_best(const float *logits, struct quern_candidate *best, uint32_
     for (uint32_t i = 0, last = QUERN_NONE; i < k; i++) {
         uint32_t found = QUERN_NONE;
         for (uint32_t j = 0; j < N_VOCAB; j++)
-            if ((last == QUERN_NONE || before(logits, last, j)) && (found == QUERN_NONE || before(logits, j, found)))
+            if ((last == QUERN_NONE || before(logits, last, j)) &&
+                (found == QUERN_NONE || before(logits, j, found)))
                 found = j;
         best[i] = (struct quern_candidate){(int32_t)found, logits[found]};
         last = found;
@@ -115,7 +118,8 @@ static void test_draw(void **state)
     const struct quern_sampler_params *const params[] = {
         quern_sampler_params(.temperature = 0), quern_sampler_params(.seed = 3),
         quern_sampler_params(.seed = 4, .top_k = 64, .top_p = 1, .min_p = 0, .temperature = 3),
-        quern_sampler_params(.seed = 5, .top_k = 7, .top_p = 0.5f), quern_sampler_params(.seed = 6, .top_k = 1)};
+        quern_sampler_params(.seed = 5, .top_k = 7, .top_p = 0.5f),
+        quern_sampler_params(.seed = 6, .top_k = 1)};
     static const uint32_t needs[] = {1, 40, 64, 7, 1};
     for (size_t i = 0; i < QN_LEN(params); i++) {
         struct quern_sampler *all = make(params[i]), *few = make(params[i]);
@@ -141,9 +145,12 @@ static void test_needs_all(void **state)
     (void)state;
     const struct quern_logit_bias bias = {5, 1};
     const struct quern_sampler_params *const params[] = {
-        quern_sampler_params(.top_k = 0), quern_sampler_params(.top_k = 65),
-        quern_sampler_params(.top_k = N_VOCAB), quern_sampler_params(.repeat_penalty = 1.1f),
-        quern_sampler_params(.bias = &bias, .n_bias = 1), quern_sampler_params(.temperature = 0, .n_probs = 1)};
+        quern_sampler_params(.top_k = 0),
+        quern_sampler_params(.top_k = 65),
+        quern_sampler_params(.top_k = N_VOCAB),
+        quern_sampler_params(.repeat_penalty = 1.1f),
+        quern_sampler_params(.bias = &bias, .n_bias = 1),
+        quern_sampler_params(.temperature = 0, .n_probs = 1)};
     struct quern_candidate best[QUERN_MAX_BEST] = {{0, 0}};
     int32_t token;
     for (size_t i = 0; i < QN_LEN(params); i++) {
@@ -205,13 +212,15 @@ static void test_feed_best(void **state)
         assert_int_equal(ahead, i);
     }
     assert_int_equal(quern_session_feed_best(session, 0, tokens, 1, 0, &err), QUERN_ERR_PARAM);
-    assert_int_equal(quern_session_feed_best(session, 0, tokens, 1, QUERN_MAX_BEST + 1, &err), QUERN_ERR_PARAM);
+    assert_int_equal(quern_session_feed_best(session, 0, tokens, 1, QUERN_MAX_BEST + 1, &err),
+                     QUERN_ERR_PARAM);
     free(logits);
     quern_session_destroy(&session);
     quern_model_destroy(&model);
 }
 
-/* One generation after another by samplers that need few, all and few logits, against a loop that draws from all. */
+/* One generation after another by samplers that need few, all and few logits, against a loop that draws from
+ * all. */
 static void test_generate(void **state)
 {
     (void)state;
@@ -228,8 +237,8 @@ static void test_generate(void **state)
     for (size_t i = 0; i < QN_LEN(params); i++) {
         struct quern_sampler *s;
         check(quern_sampler_create(&s, n_vocab, params[i], NULL, &err));
-        check(quern_generate(few, quern_generate_params(.sampler = s, .max_tokens = EACH, .ignore_end = true), NULL,
-                             &err));
+        check(quern_generate(few, quern_generate_params(.sampler = s, .max_tokens = EACH, .ignore_end = true),
+                             NULL, &err));
         assert_int_equal(quern_session_n_logits(few), quern_sampler_n_best(s) == 0);
         quern_sampler_reset(s);
         for (int t = 0; t < EACH; t++) {
@@ -240,7 +249,8 @@ static void test_generate(void **state)
         quern_sampler_destroy(&s);
         size_t length = quern_session_length(all, 0);
         assert_int_equal(quern_session_length(few, 0), length);
-        assert_memory_equal(quern_session_tokens(few, 0), quern_session_tokens(all, 0), length * sizeof(int32_t));
+        assert_memory_equal(quern_session_tokens(few, 0), quern_session_tokens(all, 0),
+                            length * sizeof(int32_t));
     }
     quern_session_destroy(&few);
     quern_session_destroy(&all);

@@ -102,6 +102,13 @@ static void test_phone(void **state)
     assert_true(n_run > 40);
 }
 
+/* Weights, activations and KV in many small pieces. */
+static void test_small_buffers(void **state)
+{
+    check_models("maxStorageBufferRange=128K", few);
+    check_models("maxMemoryAllocationSize=256K,maxBufferSize=256K", few);
+}
+
 /* Each alone, so that none stands in for another. */
 static void test_features(void **state)
 {
@@ -206,8 +213,9 @@ int main(int argc, char **argv)
         return cmocka_run_group_tests(given, NULL, NULL);
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_phone),   cmocka_unit_test(test_features),   cmocka_unit_test(test_discrete),
-        cmocka_unit_test(test_missing), cmocka_unit_test(test_small_heap),
+        cmocka_unit_test(test_phone),         cmocka_unit_test(test_features),
+        cmocka_unit_test(test_small_buffers), cmocka_unit_test(test_discrete),
+        cmocka_unit_test(test_missing),       cmocka_unit_test(test_small_heap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
