@@ -184,7 +184,7 @@ static void rig_finish(struct rig *rig)
 {
     const struct quern_driver *driver = rig->device->driver;
     struct quern_device *handle = rig->device->handle;
-    struct quern_buffer *const buffers[] = {rig->data, rig->pool, rig->at.arena};
+    struct quern_buffer *const buffers[] = {rig->data, rig->pool, rig->at.arena, rig->at.output};
     for (size_t i = 0; i < QN_LEN(buffers); i++)
         if (buffers[i])
             driver->buffer_destroy(handle, buffers[i]);
@@ -200,36 +200,15 @@ static enum quern_status create(struct rig *rig, uint32_t heap, uint64_t bytes, 
     return (enum quern_status)status;
 }
 
-/* Copies the weights to the device: straight where the host reaches them, else through a heap that it
- * reaches. */
+/* Copies the weights to the device. */
 static enum quern_status upload(struct rig *rig, struct quern_error *err)
 {
-    const struct quern_driver *driver = rig->device->driver;
-    struct quern_device *handle = rig->device->handle;
-    const struct quern_caps *caps = &rig->device->caps;
-    struct quern_buffer *staging = NULL;
     enum quern_status status = create(rig, 0, rig->toy->bytes, &rig->data, err);
-    if (status)
-        return status;
-    void *map = driver->buffer_map(handle, rig->data);
-    for (uint32_t h = 1; h < caps->n_heaps && !map && !status; h++)
-        if (caps->heap[h].flags & QUERN_HEAP_HOST_VISIBLE) {
-            status = create(rig, h, rig->toy->bytes, &staging, err);
-            map = status ? NULL : driver->buffer_map(handle, staging);
-        }
-    if (!status && !map)
-        status = qn_fail(err, QUERN_ERR_DEVICE, "its memory cannot be reached by the host");
     if (!status)
-        memcpy(map, rig->toy->data, (size_t)rig->toy->bytes);
-    if (!status && staging) {
-        uint64_t point = 0;
-        status =
-            (enum quern_status)driver->copy(handle, rig->data, 0, staging, 0, rig->toy->bytes, &point, err);
-        if (!status)
-            status = (enum quern_status)driver->wait(handle, point, UINT64_MAX, err);
-    }
-    if (staging)
-        driver->buffer_destroy(handle, staging);
+        status = qn_transfer_write(&rig->at, rig->data, 0, rig->toy->data, rig->toy->bytes, err);
+    if (!status)
+        status = qn_transfer_wait(&rig->at, err);
+    qn_transfer_finish(&rig->at);
     return status;
 }
 
@@ -263,6 +242,18 @@ static enum quern_status rig_init(struct rig *rig, const struct quern_callbacks 
     return status;
 }
 
+/* Makes a buffer that is too small, or not there, anew. */
+static enum quern_status fit(struct rig *rig, uint32_t heap, uint64_t want, struct quern_buffer **buffer,
+                             uint64_t *bytes, struct quern_error *err)
+{
+    if (want <= *bytes)
+        return QUERN_OK;
+    if (*buffer)
+        rig->device->driver->buffer_destroy(rig->device->handle, *buffer);
+    *bytes = want;
+    return create(rig, heap, want, buffer, err);
+}
+
 /* A plan for up to n tokens, prepared. */
 static enum quern_status make_plan(struct rig *rig, uint32_t n, struct qn_plan **plan,
                                    struct quern_error *err)
@@ -276,12 +267,11 @@ static enum quern_status make_plan(struct rig *rig, uint32_t n, struct qn_plan *
                                           .max_outputs = 1,
                                           .exact = rig->exact};
     enum quern_status status = qn_plan_create(rig->cb, plan, &params, err);
-    if (!status && (*plan)->arena_bytes[0] > rig->at.arena_bytes) {
-        if (rig->at.arena)
-            rig->device->driver->buffer_destroy(rig->device->handle, rig->at.arena);
-        rig->at.arena_bytes = (*plan)->arena_bytes[0];
-        status = create(rig, 0, rig->at.arena_bytes, &rig->at.arena, err);
-    }
+    if (!status)
+        status = fit(rig, 0, (*plan)->arena_bytes[0], &rig->at.arena, &rig->at.arena_bytes, err);
+    if (!status)
+        status = fit(rig, qn_host_heap(&rig->at.caps), qn_plan_fetched_bytes(*plan, 0), &rig->at.output,
+                     &rig->at.output_bytes, err);
     if (!status)
         status = qn_plan_prepare(*plan, &params, err);
     if (status)

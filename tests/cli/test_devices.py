@@ -160,6 +160,15 @@ def test_failing_device():
         assert asked(p.run(VK_INSTANCE_LAYERS=LAYER)) == ["tries"]
 
 
+def test_memory_of_its_own():
+    """What the host reads of a device whose memory it does not see comes by copies, in the trial too."""
+    with place(lavapipe()) as p:
+        for heaps in ("discrete=256M", "discrete=256M,bar=16M"):
+            gpu = {"VK_INSTANCE_LAYERS": LAYER, "QUERN_LAYER_DEVICE": "deviceType=discrete," + heaps}
+            p.quern("device", "forget")
+            assert "tries" in asked(p.run(**gpu))
+
+
 def test_once_per_driver():
     with place(lavapipe()) as p:
         assert asked(p.run()) == ["lists", "tries"]
