@@ -71,7 +71,7 @@ bool find_columns(out uint expert)
         uint slot = begin + c, from = slot;
 #endif
         x_begin[c] = c < n_columns ? from * column_stride() : NONE;
-        y_begin[c] = slot * n;
+        y_begin[c] = slot * n[product];
     }
     barrier();
     return true;
@@ -108,7 +108,7 @@ void load_tiles(uint quad, uint group_row, uint n_rows, uint weight_row)
         uint r = e / DEPTH, q = e % DEPTH;
         matrix = GATED == 1 && r >= ROWS / 2 ? 1 : 0;
         uint row = weight_row + min(group_row + (GATED == 1 ? r % (ROWS / 2) : r), n_rows - 1);
-        uint at = (matrix == 0 ? weight_at : weight1_at) + row * row_bytes;
+        uint at = (matrix == 0 ? weight_at[product] : weight_at[1]) + row * row_bytes;
         put_weights(r, q, weights_of(at, 4 * (quad + q)));
     }
     for (uint e = gl_LocalInvocationIndex; e < COLUMNS * DEPTH; e += gl_WorkGroupSize.x)
@@ -142,22 +142,28 @@ void store_columns(uint c, uint group_row, uint n_rows, uint first_row, uint exp
 #ifndef MOE
         if (has_residual != 0)
             v = uintBitsToFloat(extra[to]) + residual_scale * v;
-#endif
+        store(to, v);
+#else
         y[to] = v;
+#endif
     }
 }
 
 void main()
 {
-    uint expert;
+    uint expert, group = gl_WorkGroupID.x + gl_NumWorkGroups.x * gl_WorkGroupID.z;
+    const uint rows = GATED == 1 ? ROWS / 2 : ROWS;
+#ifndef MOE
+    group = choose_product(group, rows);
+#endif
     if (!find_columns(expert))
         return;
 #ifdef MOE
-    uint weight_row = (expert - first) * n, n_rows = n, first_row = 0;
+    uint weight_row = (expert - first) * n[0], n_rows = n[0], first_row = 0;
 #else
-    uint weight_row = 0, n_rows = count, first_row = first;
+    uint weight_row = 0, n_rows = product == 0 ? count : n[product], first_row = first;
 #endif
-    uint group_row = (gl_WorkGroupID.x + gl_NumWorkGroups.x * gl_WorkGroupID.z) * (GATED == 1 ? ROWS / 2 : ROWS);
+    uint group_row = group * rows;
     if (group_row >= n_rows)
         return;
     uint lane = SUBGROUPS == 1 ? gl_SubgroupInvocationID : gl_LocalInvocationIndex % LANES;

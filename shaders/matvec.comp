@@ -126,6 +126,9 @@ void main()
 {
     uint lane = gl_LocalInvocationIndex % LANES;
     uint group = gl_WorkGroupID.x + gl_NumWorkGroups.x * gl_WorkGroupID.z;
+#ifndef MOE
+    group = choose_product(group, ROWS);
+#endif
     uint row = group * ROWS + gl_LocalInvocationIndex / LANES; /* the first, of what is bound */
     uint column = gl_WorkGroupID.y * COLUMNS, expert = 0;
 #ifdef MOE
@@ -135,12 +138,12 @@ void main()
     expert = extra[column];
     if (expert - first >= count)
         return;
-    uint weight_row = (expert - first) * n, n_rows = n, first_row = 0;
+    uint weight_row = (expert - first) * n[0], n_rows = n[0], first_row = 0;
 #else
     uint n_columns = step_rows(per_output != 0);
     if (column >= n_columns)
         return;
-    uint weight_row = 0, n_rows = count, first_row = first;
+    uint weight_row = 0, n_rows = product == 0 ? count : n[product], first_row = first;
 #endif
     uint x_at[COLUMNS], row_at[EACH];
     float sum[SUMS], sum1[SUMS];
@@ -155,12 +158,12 @@ void main()
         sum[s] = sum1[s] = 0.0;
     matrix = 0;
     [[unroll]] for (uint e = 0; e < EACH; e++)
-        row_at[e] = weight_at + (weight_row + min(row + e * STEP, n_rows - 1)) * row_bytes;
+        row_at[e] = weight_at[product] + (weight_row + min(row + e * STEP, n_rows - 1)) * row_bytes;
     add_products(row_at, x_at, sum);
     if (n_weights == 2) {
         matrix = 1;
         [[unroll]] for (uint e = 0; e < EACH; e++)
-            row_at[e] = weight1_at + (weight_row + min(row + e * STEP, n_rows - 1)) * row_bytes;
+            row_at[e] = weight_at[1] + (weight_row + min(row + e * STEP, n_rows - 1)) * row_bytes;
         add_products(row_at, x_at, sum1);
     }
     [[unroll]] for (uint s = 0; s < SUMS; s++) {
@@ -177,12 +180,14 @@ void main()
             v += part[part_at(s, 0) + l];
             v1 += part[part_at(s, 1) + l];
         }
-        uint out_row = first_row + of_row, at = (column + c) * n + out_row;
+        uint out_row = first_row + of_row, at = (column + c) * n[product] + out_row;
         v = epilogue(v, v1, out_row, expert);
 #ifndef MOE
         if (has_residual != 0)
             v = uintBitsToFloat(extra[at]) + residual_scale * v;
-#endif
+        store(at, v);
+#else
         y[at] = v;
+#endif
     }
 }

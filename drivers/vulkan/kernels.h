@@ -19,10 +19,10 @@ enum qn_vk_kernel {
 };
 
 enum {
-    QN_VK_MAX_BUFFERS = 9,
+    QN_VK_MAX_BUFFERS = 11,
     QN_VK_MAX_WORDS = 32,
     QN_VK_POOLS = 16,
-    QN_VK_SET_BUFFERS = QN_VK_MAX_BUFFERS - 1 + QN_VK_POOLS, /* most that are bound to a kernel */
+    QN_VK_SET_BUFFERS = 8 + QN_VK_POOLS, /* most that are bound to a kernel: to one that has the pools */
     QN_VK_MAX_CONSTANTS = 8,
     QN_VK_MAX_NAME = 48
 };

@@ -138,6 +138,44 @@ uint64_t qn_vk_take_units(struct qn_vk_plan *p, uint32_t id, uint32_t other, uin
     return p->status || n - first < reach / unit ? n - first : reach / unit;
 }
 
+/* From the first byte of the values to the last, if they are in one buffer; 0 bytes: there is none. */
+static uint64_t span_of(const struct qn_vk_plan *p, const uint32_t *ids, uint32_t n, uint32_t *lowest)
+{
+    const struct quern_binding *all = p->segment->bindings;
+    uint64_t end = 0;
+    *lowest = QUERN_NONE;
+    for (uint32_t i = 0; i < n; i++) {
+        if (ids[i] == QUERN_NONE)
+            continue;
+        if (*lowest == QUERN_NONE || all[ids[i]].offset < all[*lowest].offset)
+            *lowest = ids[i];
+        if (all[ids[i]].buffer != all[*lowest].buffer)
+            return UINT64_MAX;
+        end = all[ids[i]].offset + all[ids[i]].bytes > end ? all[ids[i]].offset + all[ids[i]].bytes : end;
+    }
+    return *lowest == QUERN_NONE ? 0 : end - all[*lowest].offset;
+}
+
+bool qn_vk_lie_together(const struct qn_vk_plan *p, const uint32_t *ids, uint32_t n)
+{
+    uint32_t lowest;
+    uint64_t bytes = span_of(p, ids, n, &lowest);
+    return lowest == QUERN_NONE || bytes <= reach_of(p, lowest, 0);
+}
+
+void qn_vk_bind_together(struct qn_vk_plan *p, struct qn_vk_dispatch *d, uint32_t slot, const uint32_t *ids,
+                         uint32_t n, uint32_t unit, uint32_t *at)
+{
+    uint32_t lowest;
+    uint64_t bytes = span_of(p, ids, n, &lowest);
+    uint64_t before = lowest == QUERN_NONE ? 0 : qn_vk_bind_weight(p, d, slot, lowest, 0, bytes);
+    for (uint32_t i = 0; i < n; i++)
+        at[i] = ids[i] == QUERN_NONE ? QUERN_NONE
+                                     : (uint32_t)((before + p->segment->bindings[ids[i]].offset -
+                                                   p->segment->bindings[lowest].offset) /
+                                                  unit);
+}
+
 struct qn_vk_bound qn_vk_scratch(struct qn_vk_plan *p, uint64_t bytes, bool written)
 {
     struct qn_vk_bound bound = {

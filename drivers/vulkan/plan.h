@@ -58,6 +58,11 @@ uint64_t qn_vk_take_units(struct qn_vk_plan *plan, uint32_t id, uint32_t other, 
                           uint64_t n);
 /* Binds a vector of floats; the number of its first element, QUERN_NONE where there is none. */
 uint32_t qn_vk_bind_vector(struct qn_vk_plan *plan, struct qn_vk_dispatch *d, uint32_t slot, uint32_t id);
+/* Whether one binding reaches all of the n values, weights or vectors; QUERN_NONE is passed over. */
+bool qn_vk_lie_together(const struct qn_vk_plan *plan, const uint32_t *ids, uint32_t n);
+/* Binds them so; where each begins, in elements of `unit` bytes, QUERN_NONE where there is none. */
+void qn_vk_bind_together(struct qn_vk_plan *plan, struct qn_vk_dispatch *d, uint32_t slot,
+                         const uint32_t *ids, uint32_t n, uint32_t unit, uint32_t *at);
 /* Whether the device lets the loops of an invocation go round so often. */
 bool qn_vk_rounds_fit(const struct qn_vk_plan *plan, uint64_t rounds);
 /* Fails where it does not: the result would be wrong. */

@@ -8,14 +8,17 @@ enum {
     MATVEC_COLUMNS_MAX = 8, /* of a workgroup */
     MATVEC_SHARES = 8,      /* workgroups that there should be */
     MOE_SORT_WORKGROUP = 128,
+    MAX_PRODUCTS = 3, /* of a dispatch */
 };
 
-/* One product; MATMUL with several outputs is as many. */
+/* A dispatch: a product, or n of one X with weights of one format. */
 struct product {
     bool moe;
-    uint32_t weight[2], bias[2];
+    uint32_t n;
+    uint32_t weight[MAX_PRODUCTS], bias[MAX_PRODUCTS]; /* of each product, or both of one with two weights */
+    uint32_t out[MAX_PRODUCTS];
     uint32_t n_weights, act;
-    uint32_t x, extra, out; /* extra: residual, or expert ids */
+    uint32_t x, extra; /* extra: residual, or expert ids */
     uint32_t n_used, per_slot;
     float scale, softcap, residual_scale;
 };
@@ -121,24 +124,37 @@ static void bind_product(struct qn_vk_plan *p, struct qn_vk_dispatch *d, const s
                          uint64_t unit, uint64_t first, uint64_t count)
 {
     const struct quern_value *w = qn_vk_value(p, product->weight[0]);
-    uint32_t at[2] = {0, 0};
-    for (uint32_t i = 0; i < product->n_weights; i++)
+    uint32_t at[MAX_PRODUCTS] = {0}, bias[MAX_PRODUCTS] = {QUERN_NONE, QUERN_NONE, QUERN_NONE};
+    uint32_t n[MAX_PRODUCTS] = {0};
+    if (product->n > 1) {
+        qn_vk_bind_together(p, d, 1, product->weight, product->n, 1, at);
+        qn_vk_bind_together(p, d, 4, product->bias, product->n, 4, bias);
+    }
+    for (uint32_t i = 0; i < product->n_weights && product->n == 1; i++) {
         at[i] = qn_vk_bind_weight(p, d, 1 + i, product->weight[i], first * unit, count * unit);
+        bias[i] = qn_vk_bind_vector(p, d, 4 + i, product->bias[i]);
+    }
     qn_vk_bind_rows(p, d, 3, product->x, false);
-    uint32_t bias = qn_vk_bind_vector(p, d, 4, product->bias[0]),
-             bias1 = qn_vk_bind_vector(p, d, 5, product->bias[1]);
     bool extra = qn_vk_bind_rows(p, d, 6, product->extra, false);
-    qn_vk_bind_rows(p, d, 7, product->out, true);
+    for (uint32_t i = 0; i < product->n; i++)
+        n[i] = (uint32_t)qn_vk_value(p, product->weight[i])->dim[1];
+    qn_vk_bind_rows(p, d, 7, product->out[0], true);
+    for (uint32_t i = 1; i < MAX_PRODUCTS && !product->moe; i++)
+        qn_vk_bind_rows(p, d, 8 + i, product->out[i < product->n ? i : 0], true);
     d->bound[8].kind = QN_VK_BOUND_GRIDS;
     const uint32_t words[] = {(uint32_t)w->dim[0],
-                              (uint32_t)w->dim[1],
                               (uint32_t)qn_format_row_bytes(w->format, (uint64_t)w->dim[0]),
+                              n[0],
+                              n[1],
+                              n[2],
                               at[0],
                               at[1],
+                              at[2],
+                              bias[0],
+                              bias[1],
+                              bias[2],
                               (uint32_t)first,
                               (uint32_t)count,
-                              bias,
-                              bias1,
                               product->n_weights,
                               product->act,
                               qn_vk_per_output(qn_vk_value(p, product->x)),
@@ -188,6 +204,16 @@ static void round_activation(struct qn_vk_plan *p, const struct product *product
     memcpy(d->words, push, sizeof push);
 }
 
+/* Workgroups that the products have, of `rows` rows each; n_rows: of the first product. */
+static uint32_t count_groups(const struct qn_vk_plan *p, const struct product *product, uint64_t n_rows,
+                             uint32_t rows)
+{
+    uint32_t n = qn_vk_ceil_div(n_rows, rows);
+    for (uint32_t i = 1; i < product->n; i++)
+        n += qn_vk_ceil_div((uint64_t)qn_vk_value(p, product->weight[i])->dim[1], rows);
+    return n;
+}
+
 static struct qn_vk_dispatch *add_matvec(struct qn_vk_plan *p, const struct product *product, uint64_t n_rows,
                                          bool rounded)
 {
@@ -212,10 +238,10 @@ static struct qn_vk_dispatch *add_matvec(struct qn_vk_plan *p, const struct prod
                                    : qn_vk_ceil_div(qn_vk_rows(p, x), columns);
     /* Rows that share what they read of X: as many as registers and the threads' shares allow. */
     uint32_t each = lanes > 1 || columns > 1 || !rounded ? 1 : qn_format_get(format)->block_len > 32 ? 2 : 4;
-    while (each > 1 && n_rows < (uint64_t)MATVEC_SHARES * MATVEC_WORKGROUP * each)
+    while (each > 1 && count_groups(p, product, n_rows, MATVEC_WORKGROUP * each) < MATVEC_SHARES)
         each /= 2;
-    struct qn_vk_dispatch *d =
-        qn_vk_add(p, kernel + format, qn_vk_ceil_div(n_rows, MATVEC_WORKGROUP / lanes * each), groups);
+    struct qn_vk_dispatch *d = qn_vk_add(
+        p, kernel + format, count_groups(p, product, n_rows, MATVEC_WORKGROUP / lanes * each), groups);
     d->constants[0] = columns;
     d->constants[1] = lanes;
     d->constants[2] = each;
@@ -231,7 +257,7 @@ static struct qn_vk_dispatch *add_matmul(struct qn_vk_plan *p, const struct prod
     if (tile->coopmat)
         kernel = coopmat_kernel(product);
     struct qn_vk_dispatch *d =
-        qn_vk_add(p, kernel + format, qn_vk_ceil_div(n_rows, tile_rows(tile, product->n_weights)),
+        qn_vk_add(p, kernel + format, count_groups(p, product, n_rows, tile_rows(tile, product->n_weights)),
                   indirect ? 1 : qn_vk_ceil_div(qn_vk_rows(p, x), tile_columns(tile)));
     const uint32_t constants[QN_VK_MAX_CONSTANTS] = {
         tile->workgroup,         tile->lanes,  tile->tm, tile->tn, tile->depth, tile->subgroups,
@@ -277,35 +303,58 @@ static void plan_product(struct qn_vk_plan *p, const struct product *product)
     }
 }
 
+/* Puts output j of the MATMUL into the dispatch, where that is empty or can have it as well. */
+static bool take_product(const struct qn_vk_plan *p, struct product *product, uint32_t j)
+{
+    const uint32_t *weight = &p->node->in[1], *bias = &p->node->in[4];
+    uint32_t n = product->n;
+    product->weight[n] = weight[j];
+    product->bias[n] = bias[j];
+    product->out[n] = p->node->out[j];
+    if (n > 0 &&
+        (qn_vk_value(p, weight[j])->format != qn_vk_value(p, product->weight[0])->format ||
+         !qn_vk_lie_together(p, product->weight, n + 1) || !qn_vk_lie_together(p, product->bias, n + 1)))
+        return false;
+    product->n++;
+    return true;
+}
+
 void qn_vk_plan_matmul(struct qn_vk_plan *p)
 {
     const struct quern_matmul_attr *attr = &p->node->attr.matmul;
-    uint32_t n_products = attr->glu ? 1 : attr->n_weights;
-    for (uint32_t i = 0; i < n_products; i++)
-        plan_product(p,
-                     &(struct product){.weight = {p->node->in[1 + i], p->node->in[2]},
-                                       .bias = {p->node->in[4 + i], attr->glu ? p->node->in[5] : QUERN_NONE},
-                                       .n_weights = attr->glu ? 2 : 1,
-                                       .act = attr->act,
-                                       .x = p->node->in[0],
-                                       .extra = p->node->in[7],
-                                       .out = p->node->out[i],
-                                       .scale = attr->scale,
-                                       .softcap = attr->softcap,
-                                       .residual_scale = attr->residual_scale});
+    uint32_t n_products = attr->glu ? 1 : attr->n_weights, planned = 0;
+    for (uint32_t i = 0; i < n_products; i++) {
+        struct product product = {.n_weights = attr->glu ? 2 : 1,
+                                  .act = attr->act,
+                                  .x = p->node->in[0],
+                                  .extra = p->node->in[7],
+                                  .scale = attr->scale,
+                                  .softcap = attr->softcap,
+                                  .residual_scale = attr->residual_scale};
+        if (attr->glu) {
+            product.weight[1] = p->node->in[2];
+            product.bias[1] = p->node->in[5];
+        }
+        for (uint32_t j = i; j < n_products; j++)
+            if (!(planned >> j & 1) && take_product(p, &product, j))
+                planned |= 1u << j;
+        if (product.n > 0)
+            plan_product(p, &product);
+    }
 }
 
 void qn_vk_plan_moe_matmul(struct qn_vk_plan *p)
 {
     const struct quern_moe_matmul_attr *attr = &p->node->attr.moe_matmul;
     plan_product(p, &(struct product){.moe = true,
+                                      .n = 1,
                                       .weight = {p->node->in[1], p->node->in[2]},
                                       .bias = {p->node->in[3], attr->glu ? p->node->in[4] : QUERN_NONE},
                                       .n_weights = attr->n_weights,
                                       .act = attr->act,
                                       .x = p->node->in[0],
                                       .extra = p->node->in[5],
-                                      .out = p->node->out[0],
+                                      .out = {p->node->out[0]},
                                       .n_used = (uint32_t)qn_vk_row(qn_vk_value(p, p->node->in[5])),
                                       .per_slot = attr->per_slot,
                                       .scale = 1});

@@ -6,15 +6,16 @@
 
 const uint NONE = 0xffffffff;
 
-/* The kernel has bias[], bias1[] and the push constants; `row` counts from the first row of the expert. */
+/* The kernel has bias[], bias1[] and the push constants, and `product`; `row` counts from the first row of the expert. */
 float epilogue(float v, float v1, uint row, uint expert)
 {
-    if (bias_at != NONE)
-        v += bias[bias_at + expert * n + row];
-    if (bias1_at != NONE)
-        v1 += bias1[bias1_at + expert * n + row];
-    if (n_weights == 2)
+    if (bias_at[product] != NONE)
+        v += bias[bias_at[product] + expert * n[product] + row];
+    if (n_weights == 2) {
+        if (bias_at[1] != NONE)
+            v1 += bias1[bias_at[1] + expert * n[product] + row];
         return activate(act, v) * v1;
+    }
     v *= scale;
     if (softcap != 0.0)
         v = softcap * (1.0 - 2.0 / (exp(2.0 * v / softcap) + 1.0));

@@ -62,6 +62,7 @@ static const struct qn_op_case matmul_cases[] = {
     {QUERN_OP_MATMUL, 66, FORMATS, .outputs = true, .matmul = {256, {65}, .scale = 0.1f, .softcap = 2}},
     {QUERN_OP_MATMUL, 1, FORMATS,
      .matmul = {512, {2100}}}, /* rows enough for a kernel to take several at once */
+    {QUERN_OP_MATMUL, 1, FORMATS, .matmul = {512, {1100, 600, 513}, .bias = true}}, /* the same */
     {QUERN_OP_MATMUL, 2, FORMATS, .fill = QN_FILL_ZERO, .matmul = {256, {20}}},
     {QUERN_OP_MATMUL, 19, FORMATS, .fill = QN_FILL_TINY, .matmul = {256, {20}}},
     {QUERN_OP_MATMUL, 2, FORMATS, .fill = QN_FILL_HUGE, .matmul = {256, {20}}},

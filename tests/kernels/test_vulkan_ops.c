@@ -355,6 +355,28 @@ static bool run_few(const struct qn_op_case *at, struct qn_case *c, uint32_t few
     return ok;
 }
 
+/* Runs with all weights in one buffer, where a dispatch may have several products: the same bits. */
+static bool run_joined(const struct qn_op_case *at, struct qn_case *c, const struct qn_left *apart,
+                       struct tally *tally)
+{
+    struct qn_rig rig;
+    struct qn_left left;
+    struct quern_error err;
+    qn_left_init(c, &left);
+    c->weights_joined = true;
+    int32_t status = qn_rig_init(c, &rig, c->n_tokens, "1", &err);
+    if (!status)
+        status = qn_rig_run(c, &rig, c->n_tokens, &left, &err);
+    const char *differ = status ? NULL : qn_left_differ(c, apart, &left);
+    bool ok = status   ? complain(at, tally, "weights in one buffer: %s", err.text)
+              : differ ? complain(at, tally, "weights in one buffer give other bits in %s", differ)
+                       : true;
+    qn_rig_finish(c, &rig);
+    qn_left_finish(&left);
+    c->weights_joined = false;
+    return ok;
+}
+
 static void run_case(const struct qn_op_case *at, struct tally *tally)
 {
     struct qn_case c;
@@ -371,6 +393,8 @@ static void run_case(const struct qn_op_case *at, struct tally *tally)
     if (ok && !tally->refused && at->exact && at->tokens > few)
         ok = has_modes(at->op) && at->tokens > FEW_TOKENS ? run_few(at, &c, few, &want, tally)
                                                           : run_device(at, &c, few, few, &got, tally);
+    if (ok && at->op == QUERN_OP_MATMUL && at->matmul.n[1] > 0)
+        ok = run_joined(at, &c, &got, tally);
     if (ok && gpu.n_complaints > before)
         ok = complain(at, tally, "the validation layer complains");
     tally->n++;

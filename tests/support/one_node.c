@@ -241,9 +241,38 @@ void qn_rig_finish(const struct qn_case *c, struct qn_rig *rig)
         c->driver->close(rig->device);
 }
 
+static bool is_joined(const struct qn_case *c, uint32_t id)
+{
+    return c->weights_joined && c->values[id].value.kind == QUERN_VALUE_WEIGHT;
+}
+
 static struct quern_buffer *buffer_of(const struct qn_case *c, const struct qn_rig *rig, uint32_t id)
 {
+    uint32_t at = 0;
+    while (is_joined(c, id) && !is_joined(c, at))
+        at++;
+    if (is_joined(c, id))
+        return rig->buffer[at];
     return rig->buffer[c->in_place && id == c->node.out[0] ? c->node.in[0] : id];
+}
+
+/* Where a value is in its buffer: weights that lie together are in that of the first, one after another. */
+static size_t offset_of(const struct qn_case *c, uint32_t id)
+{
+    size_t offset = 0;
+    for (uint32_t i = 0; i < id && is_joined(c, id); i++)
+        if (is_joined(c, i))
+            offset += (c->values[i].bytes + 31) / 32 * 32;
+    return offset;
+}
+
+static size_t buffer_bytes(const struct qn_case *c, uint32_t id)
+{
+    size_t bytes = c->values[id].bytes;
+    for (uint32_t i = id; i < c->n_values && is_joined(c, id); i++)
+        if (is_joined(c, i))
+            bytes = offset_of(c, i) - offset_of(c, id) + c->values[i].bytes;
+    return bytes + 64;
 }
 
 /* Memory of the device that the host reaches. */
@@ -321,7 +350,8 @@ static int32_t prepare(const struct qn_case *c, struct qn_rig *rig, struct quern
     struct quern_binding bindings[QN_CASE_VALUES];
     const struct quern_graph graph = graph_of(c, values);
     for (uint32_t i = 0; i < c->n_values; i++)
-        bindings[i] = (struct quern_binding){.buffer = buffer_of(c, rig, i), .bytes = c->values[i].bytes};
+        bindings[i] = (struct quern_binding){
+            .buffer = buffer_of(c, rig, i), .offset = offset_of(c, i), .bytes = c->values[i].bytes};
     uint32_t node = 0;
     struct quern_segment segment = {.struct_size = sizeof segment,
                                     .n_nodes = 1,
@@ -339,6 +369,29 @@ static int32_t prepare(const struct qn_case *c, struct qn_rig *rig, struct quern
     return status;
 }
 
+static int32_t write_weights(const struct qn_case *c, struct qn_rig *rig, struct quern_error *err)
+{
+    int32_t status = QUERN_OK;
+    size_t bytes = 0;
+    char *joined = NULL;
+    for (uint32_t i = 0; i < c->n_values; i++)
+        if (is_joined(c, i)) {
+            bytes = offset_of(c, i) + c->values[i].bytes;
+            joined = realloc(joined, bytes);
+            assert_non_null(joined);
+            memcpy(joined + offset_of(c, i), c->values[i].data, c->values[i].bytes);
+        }
+    for (uint32_t i = 0; i < c->n_values && !status; i++)
+        if (is_joined(c, i)) {
+            if (offset_of(c, i) == 0)
+                status = move_bytes(c, rig, buffer_of(c, rig, i), joined, bytes, true, err);
+        } else if (c->values[i].value.kind == QUERN_VALUE_WEIGHT) {
+            status = move_bytes(c, rig, rig->buffer[i], c->values[i].data, c->values[i].bytes, true, err);
+        }
+    free(joined);
+    return status;
+}
+
 int32_t qn_rig_init(const struct qn_case *c, struct qn_rig *rig, uint32_t bucket, const char *threads,
                     struct quern_error *err)
 {
@@ -347,13 +400,12 @@ int32_t qn_rig_init(const struct qn_case *c, struct qn_rig *rig, uint32_t bucket
     struct quern_profile_view profile = {sizeof profile, 2, settings};
     int32_t status = c->device ? QUERN_OK : c->driver->open(&case_host, 0, &profile, &rig->device, err);
     for (uint32_t i = 0; i < c->n_values && !status; i++)
-        status = c->driver->buffer_create(rig->device, 0, c->values[i].bytes + 64, &rig->buffer[i], err);
+        status = c->driver->buffer_create(rig->device, 0, buffer_bytes(c, i), &rig->buffer[i], err);
     for (uint32_t i = 0; i < c->n_pools && !status; i++)
         status = c->driver->buffer_create(rig->device, 0, c->kv_at.pages_per_pool * c->kv_at.page_bytes,
                                           &rig->pool[i], err);
-    for (uint32_t i = 0; i < c->n_values && !status; i++)
-        if (c->values[i].value.kind == QUERN_VALUE_WEIGHT)
-            status = move_bytes(c, rig, rig->buffer[i], c->values[i].data, c->values[i].bytes, true, err);
+    if (!status)
+        status = write_weights(c, rig, err);
     return status ? status : prepare(c, rig, err);
 }
 

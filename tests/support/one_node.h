@@ -29,6 +29,7 @@ struct qn_case {
     struct quern_node node;
     struct qn_case_value values[QN_CASE_VALUES];
     uint32_t n_values;
+    bool weights_joined; /* they lie in one buffer, one after another */
 
     uint32_t n_tokens, n_outputs, n_seqs, select;
     int32_t token[QN_CASE_TOKENS];
