@@ -25,6 +25,12 @@ static enum quern_status create_device(struct quern_device *device, struct quern
     bool has_dot = device->facts.features >> QN_VK_INT_DOT & 1;
     bool has_coopmat = qn_vk_has_coopmat(&device->facts);
     void *more = has_dot ? &dot : NULL;
+    VkPhysicalDeviceSubgroupSizeControlFeatures sizes = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES,
+        .pNext = more,
+        .subgroupSizeControl = VK_TRUE,
+        .computeFullSubgroups = VK_TRUE};
+    more = device->facts.features >> QN_VK_SUBGROUP_SIZE & 1 ? &sizes : more;
 #ifdef VK_KHR_cooperative_matrix
     VkPhysicalDeviceCooperativeMatrixFeaturesKHR coopmat = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,

@@ -63,6 +63,7 @@ struct qn_vk_pipeline {
     size_t bytes; /* of the kernel */
     bool listed;  /* among those to be compiled */
     uint32_t constants[QN_VK_MAX_CONSTANTS];
+    bool full_subgroups;
     VkDescriptorSetLayout set_layout;
     VkPipelineLayout layout;
     VkPipeline handle;

@@ -234,7 +234,11 @@ void qn_vk_facts_read(const struct qn_vk_instance *instance, uint32_t index, uin
     /* Mesa's LP_MAX_TGSI_LOOP_ITERATIONS: after as many rounds it leaves every loop, and says nothing. */
     facts->max_rounds = driver.driverID == VK_DRIVER_ID_MESA_LLVMPIPE ? 65535 : 0;
     read_features(instance, facts, &subgroup);
+    if (!has_1_3 || !(sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT))
+        facts->features &= ~(1u << QN_VK_SUBGROUP_SIZE);
     facts->features &= ~without;
+    bool one_size = has_1_3 && facts->min_subgroup == facts->max_subgroup;
+    facts->full_subgroup = facts->features >> QN_VK_SUBGROUP_SIZE & 1 || one_size ? facts->subgroup : 0;
     if (facts->properties.limits.maxPerStageDescriptorStorageBuffers < QN_VK_SET_BUFFERS)
         facts->missing = "room for the storage buffers of a kernel";
     read_optional_limits(instance, facts);

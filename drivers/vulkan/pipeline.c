@@ -52,11 +52,17 @@ static enum quern_status make_pipeline(struct quern_device *device, struct qn_vk
                                           .pMapEntries = entries,
                                           .dataSize = sizeof made->constants,
                                           .pData = made->constants};
+    bool ask = made->full_subgroups && device->facts.features >> QN_VK_SUBGROUP_SIZE & 1;
+    VkPipelineShaderStageRequiredSubgroupSizeCreateInfo size = {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO,
+        .requiredSubgroupSize = device->facts.full_subgroup};
     VK(device, CreateShaderModule, device->handle, &code, NULL, &shader);
     const VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
         .flags = device->submit_ns > 0 ? VK_PIPELINE_CREATE_DISPATCH_BASE_BIT : 0, /* slices */
         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                  .pNext = ask ? &size : NULL,
+                  .flags = ask ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT : 0,
                   .stage = VK_SHADER_STAGE_COMPUTE_BIT,
                   .module = shader,
                   .pName = "main",
@@ -153,7 +159,8 @@ static struct qn_vk_pipeline *find_or_add(struct quern_device *device, const str
                                           struct quern_error *err)
 {
     struct qn_vk_pipeline *pipeline = device->pipelines[d->kernel];
-    while (pipeline && memcmp(pipeline->constants, d->constants, sizeof d->constants) != 0)
+    while (pipeline && (pipeline->full_subgroups != d->full_subgroups ||
+                        memcmp(pipeline->constants, d->constants, sizeof d->constants) != 0))
         pipeline = pipeline->next;
     if (pipeline)
         return pipeline;
@@ -166,6 +173,7 @@ static struct qn_vk_pipeline *find_or_add(struct quern_device *device, const str
     const struct qn_vk_module *module = qn_vk_module_find(d->kernel);
     pipeline->bytes = module ? module->bytes : SIZE_MAX;
     memcpy(pipeline->constants, d->constants, sizeof d->constants);
+    pipeline->full_subgroups = d->full_subgroups;
     struct qn_vk_kernel_info info = qn_vk_kernel_info(d->kernel);
     if (make_layout(device, &info, pipeline, err)) {
         destroy(device, pipeline);

@@ -60,14 +60,14 @@ static uint64_t matvec_rounds(uint64_t k, uint32_t n_weights, uint32_t columns, 
 static bool choose_coopmat(const struct qn_vk_facts *facts, uint32_t n_columns, struct tile *tile)
 {
     if (!qn_vk_has_coopmat(facts) || facts->properties.limits.maxComputeSharedMemorySize < 32768 ||
-        facts->min_subgroup != facts->max_subgroup)
+        facts->full_subgroup == 0)
         return false;
     uint32_t m = facts->coopmat & 255, n = facts->coopmat >> 8 & 255, k = facts->coopmat >> 16;
-    *tile = (struct tile){.lanes = facts->subgroup,
+    *tile = (struct tile){.lanes = facts->full_subgroup,
                           .tm = m < 64 ? 64 / m : 1,
                           .tn = n < 16 ? 16 / n : 1,
                           .depth = k < 32 ? 8 : k / 4,
-                          .workgroup = 4 * facts->subgroup,
+                          .workgroup = 4 * facts->full_subgroup,
                           .subgroups = true,
                           .coopmat = facts->coopmat};
     if (tile->workgroup > facts->properties.limits.maxComputeWorkGroupInvocations)
@@ -83,8 +83,8 @@ static struct tile choose_tile(const struct qn_vk_facts *facts, uint32_t n_colum
     if (coopmat && choose_coopmat(facts, n_columns, &tile))
         return tile;
     tile = (struct tile){.lanes = 32, .tn = 16, .depth = 4};
-    if (facts->min_subgroup == facts->max_subgroup && facts->subgroup >= 8 && facts->subgroup <= 64) {
-        tile.lanes = facts->subgroup;
+    if (facts->full_subgroup >= 8 && facts->full_subgroup <= 64) {
+        tile.lanes = facts->full_subgroup;
         tile.subgroups = true;
     }
     tile.tm = tile.lanes < 64 ? 64 / tile.lanes : 2;
@@ -263,6 +263,7 @@ static struct qn_vk_dispatch *add_matmul(struct qn_vk_plan *p, const struct prod
         tile->workgroup,         tile->lanes,  tile->tm, tile->tn, tile->depth, tile->subgroups,
         product->n_weights == 2, tile->coopmat};
     memcpy(d->constants, constants, sizeof constants);
+    d->full_subgroups = tile->subgroups;
     return d;
 }
 

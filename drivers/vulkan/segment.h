@@ -26,6 +26,7 @@ struct qn_vk_bound {
 struct qn_vk_dispatch {
     enum qn_vk_kernel kernel;
     uint32_t constants[QN_VK_MAX_CONSTANTS]; /* specialisation constants, by id */
+    bool full_subgroups;                     /* each has facts.full_subgroup invocations */
     uint32_t node;                           /* id in the graph */
     const struct qn_vk_pipeline *pipeline;
     struct qn_vk_bound bound[QN_VK_MAX_BUFFERS];
