@@ -1,12 +1,17 @@
 /* NORM: y = (x - mean) / sqrt(variance + eps) * weight + bias, or without the mean (RMS). One workgroup a group of one
- * row. With an addend, x + addend is what is normalised, and kept. */
+ * row. With an addend, x + addend is what is normalised, and kept. With AT_ONCE 32, y is stored in 8 bits as well, or
+ * only so: what quantise.comp would make of it. */
 #version 450
 #extension GL_GOOGLE_include_directive : require
-#define STEP_BINDING 0
-#define WORKGROUP    64
+#extension GL_EXT_control_flow_attributes : require
+#define STEP_BINDING    0
+#define ROUNDED_BINDING 7
+#define WORKGROUP       64
+layout(constant_id = 0) const uint AT_ONCE = 1; /* elements of an invocation */
 layout(local_size_x = WORKGROUP) in;
 #include "lib/step.glsl"
 #include "lib/reduce.glsl"
+#include "lib/quantise.glsl"
 
 layout(set = 0, binding = 1) readonly buffer X { float x[]; };           // [d, T]
 layout(set = 0, binding = 2) readonly buffer Weight { float weight[]; }; // [group]
@@ -19,6 +24,7 @@ layout(push_constant) uniform Push {
     uint d, group;
     uint weight_at, bias_at; /* first element; NONE: there is none */
     uint has_addend, layer_norm, per_output;
+    uint in_floats; /* whether y is to be stored */
     float eps;
 };
 const uint NONE = 0xffffffff;
@@ -46,15 +52,27 @@ void main()
         square = fma(v, v, square); /* as kv_store.comp does */
     }
     float scale = 1.0 / sqrt(reduce_add(square) / float(group) + eps);
-    for (uint i = lane; i < group; i += WORKGROUP) {
-        float v = value(first + i);
+    for (uint i = AT_ONCE * lane; i < group; i += AT_ONCE * WORKGROUP) {
+        float v[32]; /* the first AT_ONCE of them */
+        [[unroll]] for (uint e = 0; e < AT_ONCE; e++)
+            v[e] = x[first + i + e];
         if (has_addend != 0)
-            sum[first + i] = v;
-        v = (v - mean) * scale;
+            [[unroll]] for (uint e = 0; e < AT_ONCE; e++) {
+                v[e] += addend[first + i + e];
+                sum[first + i + e] = v[e];
+            }
+        [[unroll]] for (uint e = 0; e < AT_ONCE; e++)
+            v[e] = (v[e] - mean) * scale;
         if (weight_at != NONE)
-            v *= weight[weight_at + i];
+            [[unroll]] for (uint e = 0; e < AT_ONCE; e++)
+                v[e] *= weight[weight_at + i + e];
         if (bias_at != NONE)
-            v += bias[bias_at + i];
-        y[first + i] = v;
+            [[unroll]] for (uint e = 0; e < AT_ONCE; e++)
+                v[e] += bias[bias_at + i + e];
+        if (in_floats != 0)
+            [[unroll]] for (uint e = 0; e < AT_ONCE; e++)
+                y[first + i + e] = v[e];
+        if (AT_ONCE == 32)
+            store_block(v, row, (at + i) / 32, d);
     }
 }

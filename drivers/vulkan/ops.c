@@ -40,6 +40,16 @@ bool qn_vk_per_output(const struct quern_value *value)
     return false;
 }
 
+uint32_t qn_vk_n_readers(const struct qn_vk_plan *p, uint32_t id)
+{
+    const struct quern_graph *graph = p->segment->graph;
+    uint32_t n = quern_graph_value(graph, id)->kind == QUERN_VALUE_OUTPUT;
+    for (uint32_t i = 0; i < graph->n_nodes; i++)
+        for (uint32_t j = 0; j < QUERN_MAX_IN; j++)
+            n += quern_graph_node(graph, i)->in[j] == id;
+    return n;
+}
+
 uint32_t qn_vk_rows(const struct qn_vk_plan *p, const struct quern_value *value)
 {
     return qn_vk_per_output(value) ? p->segment->max_outputs : p->segment->max_tokens;
@@ -176,11 +186,16 @@ void qn_vk_bind_together(struct qn_vk_plan *p, struct qn_vk_dispatch *d, uint32_
                                                   unit);
 }
 
+static uint64_t scratch_end(const struct qn_vk_bound *bound)
+{
+    return bound->offset + (bound->bytes + 255) / 256 * 256;
+}
+
 struct qn_vk_bound qn_vk_scratch(struct qn_vk_plan *p, uint64_t bytes, bool written)
 {
     struct qn_vk_bound bound = {
         .kind = QN_VK_BOUND_SCRATCH, .written = written, .offset = p->scratch, .bytes = bytes};
-    p->scratch += (bytes + 255) / 256 * 256;
+    p->scratch = scratch_end(&bound);
     if (p->scratch > p->prepared->scratch_bytes)
         p->prepared->scratch_bytes = p->scratch;
     return bound;
@@ -223,6 +238,27 @@ static void plan_embed(struct qn_vk_plan *p)
     }
 }
 
+/* Makes room for the norm's result in 8 bits where products of the segment read it so; whether all that reads
+ * it does. One such result is kept at a time. */
+static bool keep_8_bits(struct qn_vk_plan *p)
+{
+    const struct quern_norm_attr *attr = &p->node->attr.norm;
+    uint32_t id = p->node->out[0], n = 0;
+    if (p->kept.id != QUERN_NONE || attr->group % 32 != 0)
+        return false;
+    for (uint32_t i = p->number + 1; i < p->segment->n_nodes; i++)
+        if (qn_vk_reads_8_bits(p, quern_graph_node(p->segment->graph, p->segment->nodes[i]), id)) {
+            p->kept_until = i;
+            n++;
+        }
+    if (n == 0)
+        return false;
+    const struct quern_value *y = qn_vk_value(p, id);
+    p->kept.id = id;
+    p->kept.at = qn_vk_scratch(p, qn_vk_row(y) / 8 * 3 * 4 * qn_vk_rows(p, y), true);
+    return n == qn_vk_n_readers(p, id);
+}
+
 static void plan_norm(struct qn_vk_plan *p)
 {
     const struct quern_norm_attr *attr = &p->node->attr.norm;
@@ -235,6 +271,13 @@ static void plan_norm(struct qn_vk_plan *p)
     bool addend = qn_vk_bind_rows(p, d, 4, p->node->in[3], false);
     qn_vk_bind_rows(p, d, 5, p->node->out[0], true);
     qn_vk_bind_rows(p, d, 6, p->node->out[addend ? 1 : 0], true);
+    bool only_8_bits = keep_8_bits(p), in_8_bits = p->kept.id == p->node->out[0];
+    if (in_8_bits)
+        d->bound[7] = p->kept.at;
+    else
+        qn_vk_bind_rows(p, d, 7, p->node->out[0], true);
+    p->kept.at.written = false;
+    d->constants[0] = in_8_bits ? 32 : 1;
     const uint32_t words[] = {n,
                               attr->group,
                               weight,
@@ -242,6 +285,7 @@ static void plan_norm(struct qn_vk_plan *p)
                               addend,
                               attr->kind == QUERN_NORM_LAYER,
                               qn_vk_per_output(x),
+                              !only_8_bits,
                               qn_vk_word(attr->eps)};
     memcpy(d->words, words, sizeof words);
 }
@@ -341,11 +385,15 @@ static void (*const plans[QUERN_OP_END])(struct qn_vk_plan *p) = {
 enum quern_status qn_vk_ops_plan(struct quern_device *device, const struct quern_segment *segment,
                                  struct quern_prepared *prepared, struct quern_error *err)
 {
-    struct qn_vk_plan p = {.device = device, .segment = segment, .prepared = prepared, .err = err};
+    struct qn_vk_plan p = {
+        .device = device, .segment = segment, .prepared = prepared, .kept.id = QUERN_NONE, .err = err};
     for (uint32_t i = 0, n; i < segment->n_nodes && !p.status; i += n > 1 ? n : 1) {
         p.id = segment->nodes[i];
-        p.scratch = 0;
-        p.rounded = QUERN_NONE;
+        p.number = i;
+        p.own.id = QUERN_NONE;
+        if (i > p.kept_until)
+            p.kept.id = QUERN_NONE;
+        p.scratch = p.kept.id != QUERN_NONE ? scratch_end(&p.kept.at) : 0;
         p.node = quern_graph_node(segment->graph, p.id);
         n = qn_vk_plan_store_with(&p, i);
         if (n == 0 && qn_vk_op_supported(device, segment->graph, p.id))

@@ -9,15 +9,24 @@
 
 enum { QN_VK_GROUP = 64 }; /* invocations of most kernels' workgroups */
 
+/* An activation as products read it that round. */
+struct qn_vk_rounded {
+    uint32_t id; /* QUERN_NONE: there is none */
+    bool halves; /* as of halve.comp; otherwise in 8 bits, as of quantise.comp */
+    struct qn_vk_bound at;
+};
+
 struct qn_vk_plan {
     struct quern_device *device;
     const struct quern_segment *segment;
     struct quern_prepared *prepared;
     const struct quern_node *node;
-    uint32_t id;      /* of the node */
-    uint64_t scratch; /* bytes of the scratch buffer that this node has taken */
-    uint32_t rounded; /* the activation that `rounded_at` has in 8 bits; QUERN_NONE: none yet in this node */
-    struct qn_vk_bound rounded_at;
+    uint32_t id;               /* of the node */
+    uint32_t number;           /* of the node in the segment */
+    uint64_t scratch;          /* bytes of the scratch buffer that this node has taken */
+    struct qn_vk_rounded own;  /* made in this node, for it alone */
+    struct qn_vk_rounded kept; /* made by a norm, for the nodes up to number `kept_until` of the segment */
+    uint32_t kept_until;
     struct quern_error *err;
     enum quern_status status;
     struct qn_vk_dispatch nowhere; /* what is written to after a failure */
@@ -38,6 +47,9 @@ static inline uint32_t qn_vk_ceil_div(uint64_t n, uint64_t by)
 }
 
 uint32_t qn_vk_word(float x);
+
+/* Inputs of the graph's nodes that are this value, and one if the host reads it. */
+uint32_t qn_vk_n_readers(const struct qn_vk_plan *plan, uint32_t id);
 
 /* ---- ops.c: dispatches ---- */
 
@@ -67,7 +79,7 @@ void qn_vk_bind_together(struct qn_vk_plan *plan, struct qn_vk_dispatch *d, uint
 bool qn_vk_rounds_fit(const struct qn_vk_plan *plan, uint64_t rounds);
 /* Fails where it does not: the result would be wrong. */
 void qn_vk_need_rounds(struct qn_vk_plan *plan, uint64_t rounds);
-/* Bytes of the scratch buffer, for this node alone. */
+/* Bytes of the scratch buffer, for this node alone (or up to `kept_until`). */
 struct qn_vk_bound qn_vk_scratch(struct qn_vk_plan *plan, uint64_t bytes, bool written);
 
 /* ---- plan_attention.c, plan_matmul.c ---- */
@@ -84,6 +96,9 @@ bool qn_vk_attention_supported(const struct quern_graph *graph, const struct que
 
 void qn_vk_plan_matmul(struct qn_vk_plan *plan);
 void qn_vk_plan_moe_matmul(struct qn_vk_plan *plan);
+/* Whether all products of a later node of the segment take the activation, whose rows are theirs, in 8 bits.
+ */
+bool qn_vk_reads_8_bits(const struct qn_vk_plan *plan, const struct quern_node *node, uint32_t id);
 bool qn_vk_matmul_supported(const struct quern_graph *graph, const struct quern_node *node);
 bool qn_vk_moe_matmul_supported(const struct quern_graph *graph, const struct quern_node *node);
 

@@ -105,22 +105,12 @@ struct store {
     const struct quern_node *store, *k_rope, *k_norm, *q_rope, *q_norm;
 };
 
-static uint32_t n_readers(const struct quern_graph *graph, uint32_t id)
-{
-    uint32_t n = quern_graph_value(graph, id)->kind == QUERN_VALUE_OUTPUT;
-    for (uint32_t i = 0; i < graph->n_nodes; i++)
-        for (uint32_t j = 0; j < QUERN_MAX_IN; j++)
-            n += quern_graph_node(graph, i)->in[j] == id;
-    return n;
-}
-
 /* The node of the list that makes the value for no other reader than the one at hand; it leaves the list. */
 static const struct quern_node *take_maker(struct qn_vk_plan *p, const struct quern_node **list, uint32_t n,
                                            uint32_t op, uint32_t value)
 {
     for (uint32_t i = 0; i < n; i++)
-        if (list[i] && list[i]->op == op && list[i]->out[0] == value &&
-            n_readers(p->segment->graph, value) == 1) {
+        if (list[i] && list[i]->op == op && list[i]->out[0] == value && qn_vk_n_readers(p, value) == 1) {
             const struct quern_node *node = list[i];
             list[i] = NULL;
             return node;

@@ -183,11 +183,14 @@ static enum qn_vk_kernel coopmat_kernel(const struct product *product)
     return product->moe ? QN_VK_MOE_MATMUL_COOPMAT : QN_VK_MATMUL_COOPMAT;
 }
 
-/* The activation in 8 bits (quantise.comp) or half floats (halve.comp), once for all products of the node. */
-static void round_activation(struct qn_vk_plan *p, const struct product *product, bool halves)
+/* The activation in 8 bits (quantise.comp) or half floats (halve.comp): as a norm left it, or made once for
+ * all products of the node. */
+static struct qn_vk_bound round_activation(struct qn_vk_plan *p, const struct product *product, bool halves)
 {
-    if (p->rounded == product->x)
-        return;
+    if (p->kept.id == product->x && !halves)
+        return p->kept.at;
+    if (p->own.id == product->x && p->own.halves == halves)
+        return p->own.at;
     const struct quern_value *x = qn_vk_value(p, product->x);
     uint32_t k = (uint32_t)qn_vk_value(p, product->weight[0])->dim[0];
     uint32_t per_token = (uint32_t)(qn_vk_row(x) / k);
@@ -197,11 +200,12 @@ static void round_activation(struct qn_vk_plan *p, const struct product *product
         halves ? qn_vk_add(p, QN_VK_HALVE, columns, 1)
                : qn_vk_add(p, QN_VK_QUANTISE, qn_vk_ceil_div(k / 32, QN_VK_GROUP), columns);
     qn_vk_bind_rows(p, d, 1, product->x, false);
-    p->rounded = product->x;
-    p->rounded_at = d->bound[2] = qn_vk_scratch(p, columns * words * 4, true);
-    p->rounded_at.written = false;
+    d->bound[2] = qn_vk_scratch(p, columns * words * 4, true);
     const uint32_t push[] = {k, per_token, qn_vk_per_output(x)};
     memcpy(d->words, push, sizeof push);
+    p->own = (struct qn_vk_rounded){product->x, halves, d->bound[2]};
+    p->own.at.written = false;
+    return p->own.at;
 }
 
 /* Workgroups that the products have, of `rows` rows each; n_rows: of the first product. */
@@ -267,6 +271,28 @@ static struct qn_vk_dispatch *add_matmul(struct qn_vk_plan *p, const struct prod
     return d;
 }
 
+/* Which kernel is to compute a product. */
+struct way {
+    bool many;    /* columns: matmul.comp, in such tiles */
+    bool rounded; /* it reads the activation in 8 bits; many: in half floats */
+    struct tile tile;
+};
+
+static struct way choose_way(const struct qn_vk_plan *p, const struct product *product)
+{
+    const struct qn_vk_facts *facts = &p->device->facts;
+    uint32_t n_columns = qn_vk_rows(p, qn_vk_value(p, product->x));
+    uint64_t k = (uint64_t)qn_vk_value(p, product->weight[0])->dim[0];
+    bool coopmat = (p->device->coopmat || facts->type != QUERN_DEVICE_SOFTWARE) &&
+                   may_round(p, product, coopmat_kernel(product));
+    struct way way = {.tile = choose_tile(facts, n_columns, coopmat)};
+    way.many = n_columns > MATVEC_COLUMNS_MAX && qn_vk_rounds_fit(p, tile_rounds(&way.tile, k));
+    way.rounded = way.many
+                      ? way.tile.coopmat != 0
+                      : facts->features >> QN_VK_INT_DOT & 1 && may_round(p, product, dot8_kernel(product));
+    return way;
+}
+
 /* A weight larger than a kernel can reach is taken in parts: of rows, or of whole experts. */
 static void plan_product(struct qn_vk_plan *p, const struct product *product)
 {
@@ -275,29 +301,22 @@ static void plan_product(struct qn_vk_plan *p, const struct product *product)
     uint64_t unit = product->moe ? row_bytes * n : row_bytes,
              n_units = product->moe ? (uint64_t)w->dim[2] : n, count;
     uint32_t second = product->n_weights > 1 ? product->weight[1] : QUERN_NONE;
-    bool many = qn_vk_rows(p, qn_vk_value(p, product->x)) > MATVEC_COLUMNS_MAX;
-    bool coopmat = (p->device->coopmat || p->device->facts.type != QUERN_DEVICE_SOFTWARE) &&
-                   may_round(p, product, coopmat_kernel(product));
-    struct tile tile = choose_tile(&p->device->facts, qn_vk_rows(p, qn_vk_value(p, product->x)), coopmat);
-    many = many && qn_vk_rounds_fit(p, tile_rounds(&tile, (uint64_t)w->dim[0]));
-    bool rounded =
-        many ? tile.coopmat != 0
-             : p->device->facts.features >> QN_VK_INT_DOT & 1 && may_round(p, product, dot8_kernel(product));
-    if (rounded)
-        round_activation(p, product, many);
-    struct qn_vk_bound order = {.kind = QN_VK_BOUND_STEP};
-    if (many && product->moe)
-        order = plan_sort(p, product, (uint32_t)n_units, tile_columns(&tile),
-                          qn_vk_ceil_div(n, tile_rows(&tile, product->n_weights)));
+    struct way way = choose_way(p, product);
+    struct qn_vk_bound order = {.kind = QN_VK_BOUND_STEP}, rounded = order;
+    if (way.rounded)
+        rounded = round_activation(p, product, way.many);
+    if (way.many && product->moe)
+        order = plan_sort(p, product, (uint32_t)n_units, tile_columns(&way.tile),
+                          qn_vk_ceil_div(n, tile_rows(&way.tile, product->n_weights)));
     for (uint64_t first = 0; first < n_units && !p->status; first += count) {
         count = qn_vk_take_units(p, product->weight[0], second, unit, first, n_units);
         uint64_t n_rows = product->moe ? n : count;
-        struct qn_vk_dispatch *d = many ? add_matmul(p, product, &tile, n_rows, product->moe)
-                                        : add_matvec(p, product, n_rows, rounded);
+        struct qn_vk_dispatch *d = way.many ? add_matmul(p, product, &way.tile, n_rows, product->moe)
+                                            : add_matvec(p, product, n_rows, way.rounded);
         bind_product(p, d, product, unit, first, count);
-        if (rounded)
-            d->bound[3] = p->rounded_at;
-        if (many && product->moe) {
+        if (way.rounded)
+            d->bound[3] = rounded;
+        if (way.many && product->moe) {
             d->bound[6] = order;
             d->indirect = 6;
         }
@@ -359,6 +378,19 @@ void qn_vk_plan_moe_matmul(struct qn_vk_plan *p)
                                       .n_used = (uint32_t)qn_vk_row(qn_vk_value(p, p->node->in[5])),
                                       .per_slot = attr->per_slot,
                                       .scale = 1});
+}
+
+bool qn_vk_reads_8_bits(const struct qn_vk_plan *p, const struct quern_node *node, uint32_t id)
+{
+    bool moe = node->op == QUERN_OP_MOE_MATMUL, all = moe || node->op == QUERN_OP_MATMUL;
+    uint32_t n = moe ? node->attr.moe_matmul.n_weights : node->attr.matmul.n_weights;
+    for (uint32_t i = 0; all && i < n; i++) {
+        const struct product product = {.moe = moe, .weight = {node->in[1 + i]}, .x = id};
+        struct way way = choose_way(p, &product);
+        all = node->in[0] == id && way.rounded && !way.many &&
+              qn_vk_row(qn_vk_value(p, id)) == (uint64_t)qn_vk_value(p, node->in[1 + i])->dim[0];
+    }
+    return all;
 }
 
 static bool product_supported(const struct quern_graph *graph, const struct quern_node *node,
