@@ -7,6 +7,7 @@
 #define WORKGROUP    64
 layout(local_size_x = WORKGROUP) in;
 #include "lib/step.glsl"
+#include "lib/types.glsl"
 
 layout(set = 0, binding = 1) readonly buffer X { float x[]; }; // [k, per_token, T]
 layout(set = 0, binding = 2) writeonly buffer Y { uint y[]; }; // [(k + 3) / 4 * 2 + 1, per_token, T]
@@ -33,8 +34,7 @@ void main()
             most[lane] = max(most[lane], most[lane + step]);
     }
     barrier();
-    uint exponent = clamp(floatBitsToUint(most[0]) >> 23, 14u, 255u);
-    float factor = uintBitsToFloat((267u - exponent) << 23); /* with it the largest is below 2^14 */
+    float factor = half_factor(most[0]);
     for (uint i = lane; i < n_words; i += WORKGROUP) {
         uint at = 2 * i;
         vec2 v = vec2(at < k ? x[from + at] : 0.0, at + 1 < k ? x[from + at + 1] : 0.0);

@@ -23,7 +23,7 @@ enum {
     QN_VK_MAX_WORDS = 32,
     QN_VK_POOLS = 16,
     QN_VK_SET_BUFFERS = 8 + QN_VK_POOLS, /* most that are bound to a kernel: to one that has the pools */
-    QN_VK_MAX_CONSTANTS = 8,
+    QN_VK_MAX_CONSTANTS = 10,
     QN_VK_MAX_NAME = 48
 };
 

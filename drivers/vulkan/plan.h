@@ -7,7 +7,10 @@
 
 #include "formats/formats.h"
 
-enum { QN_VK_GROUP = 64 }; /* invocations of most kernels' workgroups */
+enum {
+    QN_VK_GROUP = 64,            /* invocations of most kernels' workgroups */
+    QN_VK_COOPMAT_SUBGROUPS = 4, /* of a workgroup in cooperative matrices */
+};
 
 /* An activation as products read it that round. */
 struct qn_vk_rounded {
@@ -81,6 +84,10 @@ bool qn_vk_rounds_fit(const struct qn_vk_plan *plan, uint64_t rounds);
 void qn_vk_need_rounds(struct qn_vk_plan *plan, uint64_t rounds);
 /* Bytes of the scratch buffer, for this node alone (or up to `kept_until`). */
 struct qn_vk_bound qn_vk_scratch(struct qn_vk_plan *plan, uint64_t bytes, bool written);
+
+/* Whether kernels in cooperative matrices may serve: workgroups of QN_VK_COOPMAT_SUBGROUPS subgroups of one
+ * size, in 32 KiB of shared memory. */
+bool qn_vk_use_coopmat(const struct qn_vk_plan *plan);
 
 /* ---- plan_attention.c, plan_matmul.c ---- */
 

@@ -12,6 +12,7 @@ enum {
     MAX_SPLIT_TOKENS = 8, /* of a segment whose attention takes every block of keys by itself */
     MAX_QUERY = 32,       /* vectors of the queries that an invocation of attention_split.comp keeps */
     MAX_PRODUCTS = 256,   /* heads * tokens of a page: 8 KiB of its shared memory */
+    COOPMAT_BLOCK = QN_VK_KEY_BLOCK / 2, /* of attention.comp in cooperative matrices */
 };
 
 /* Turns a position of each pair modulo 1, in 64 bits: the high and the low word. */
@@ -373,20 +374,58 @@ static uint64_t block_rounds(const struct attention *a, uint32_t rows)
     return score + add + QN_VK_KEY_BLOCK / 4; /* and what weighs the scores */
 }
 
+/* The same in cooperative matrices, whose blocks are half as long. */
+static uint64_t coopmat_rounds(const struct attention *a, uint32_t rows, uint32_t workgroup)
+{
+    uint64_t pages = COOPMAT_BLOCK / a->at->page_tokens, chunk = COOPMAT_BLOCK / 4;
+    uint64_t k4 = qn_vk_ceil_div(a->kv->head_dim_k, 4), v4 = qn_vk_ceil_div(a->kv->head_dim_v, 4);
+    uint64_t measure = pages * (qn_vk_ceil_div(a->at->page_tokens * k4, workgroup) +
+                                qn_vk_ceil_div(a->at->page_tokens * v4, workgroup) + 3) +
+                       qn_vk_ceil_div(rows * k4, workgroup) + COOPMAT_BLOCK / workgroup + 3;
+    uint64_t load_queries = qn_vk_ceil_div(rows * chunk, workgroup) + 1;
+    uint64_t load_tile = pages * (qn_vk_ceil_div(a->at->page_tokens * chunk, workgroup) + 2) + 1;
+    uint64_t score = qn_vk_ceil_div(k4, chunk) * (load_queries + load_tile + chunk + 2) + load_queries;
+    uint64_t weigh = qn_vk_ceil_div(rows * 8, workgroup) * (2 * (chunk / 8 + 1) + 2 * (8 + 1) + 1) + 1;
+    uint64_t add = qn_vk_ceil_div(v4, chunk) * (load_tile + chunk + 2 + load_queries);
+    return 2 * (measure + score + weigh + add);
+}
+
+/* Whether cooperative matrices serve, and with how many rows. */
+static bool choose_coopmat(const struct qn_vk_plan *p, const struct attention *a, uint32_t *rows)
+{
+    uint32_t m = p->device->facts.coopmat & 255, most = a->kv->head_dim_v <= 256 ? 32 : 16;
+    if (p->segment->max_tokens * a->n_share <= 16)
+        most = 16;
+    if (!qn_vk_use_coopmat(p) || !qn_vk_module_find(QN_VK_ATTENTION_COOPMAT) ||
+        COOPMAT_BLOCK % a->at->page_tokens != 0 ||
+        QN_VK_COOPMAT_SUBGROUPS * p->device->facts.full_subgroup < (m > most ? m : most))
+        return false;
+    *rows = m > most ? m : most;
+    return true;
+}
+
 /* For many: queries share the keys that go through shared memory. */
 static void plan_tiles(struct qn_vk_plan *p, const struct attention *a)
 {
     uint32_t rows = a->kv->head_dim_v <= 128 ? 16 : a->kv->head_dim_v <= 256 ? 8 : 4;
+    uint32_t workgroup = QN_VK_COOPMAT_SUBGROUPS * p->device->facts.full_subgroup;
+    bool coopmat = choose_coopmat(p, a, &rows);
     uint32_t heads = heads_at_once(a, rows);
-    struct qn_vk_dispatch *d =
-        qn_vk_add(p, QN_VK_ATTENTION, a->kv->n_head_kv * (uint64_t)qn_vk_ceil_div(a->n_share, heads),
-                  qn_vk_ceil_div(p->segment->max_tokens, rows / heads));
+    struct qn_vk_dispatch *d = qn_vk_add(p, coopmat ? QN_VK_ATTENTION_COOPMAT : QN_VK_ATTENTION,
+                                         a->kv->n_head_kv * (uint64_t)qn_vk_ceil_div(a->n_share, heads),
+                                         qn_vk_ceil_div(p->segment->max_tokens, rows / heads));
     uint32_t sinks = qn_vk_bind_vector(p, d, 2, p->node->in[1]);
     set_attention(p, d, a, heads, rows, sinks);
+    if (coopmat) {
+        d->constants[8] = workgroup;
+        d->constants[9] = p->device->facts.coopmat;
+        d->full_subgroups = true;
+    }
     qn_vk_bind_rows(p, d, 1, p->node->in[0], false);
     qn_vk_bind_rows(p, d, 3, p->node->out[0], true);
     bind_pools(p, d, 4, a->attr->kv_layer, false);
-    add_sizes(p, (struct qn_vk_sizes){0, a->kv->window, block_rounds(a, rows)});
+    uint64_t rounds = coopmat ? coopmat_rounds(a, rows, workgroup) : block_rounds(a, rows);
+    add_sizes(p, (struct qn_vk_sizes){0, a->kv->window, rounds});
 }
 
 void qn_vk_plan_attention(struct qn_vk_plan *p)

