@@ -111,6 +111,13 @@ static uint32_t coopmat_shape(const struct qn_vk_instance *instance, VkPhysicalD
 {
     uint32_t shape = 0;
 #ifdef VK_KHR_cooperative_matrix
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR here = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
+    VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+                                          .pNext = &here};
+    instance->api.GetPhysicalDeviceFeatures2(device, &features);
+    if (!here.cooperativeMatrix) /* the extension may be there without it */
+        return 0;
     PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR get =
         (PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR)instance->get_proc(
             instance->handle, "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR");
