@@ -83,8 +83,7 @@ enum qn_vk_phase {
 
 struct quern_device {
     bool imports; /* memory of the host can become buffers */
-    bool coopmat; /* cooperative matrices are used even where the device is software, on which they are no
-                     gain */
+    bool coopmat; /* cooperative matrices are used on software too, where they are no gain */
     PFN_vkGetMemoryHostPointerPropertiesEXT host_pointer_properties;
     const struct quern_host *host;
     const struct quern_callbacks *cb;

@@ -41,9 +41,8 @@ struct qn_vk_facts {
     uint32_t queue;     /* family that computes, QUERN_NONE: there is none */
     uint32_t time_bits; /* of its timestamps that are valid; 0: it has none */
     uint32_t subgroup, min_subgroup, max_subgroup;
-    uint32_t
-        full_subgroup; /* invocations of every subgroup of a kernel that asks for it; 0: no number is sure */
-    uint32_t coopmat;  /* M, N and K, a byte each, of cooperative matrices of half floats summed in floats */
+    uint32_t full_subgroup; /* what every subgroup of a kernel that asks for it has; 0: no number is sure */
+    uint32_t coopmat; /* M, N and K, a byte each, of cooperative matrices of half floats summed in floats */
     uint64_t max_buffer;   /* bytes that a buffer and its memory can have */
     uint64_t import_align; /* of memory of the host that becomes a buffer */
     uint64_t max_rounds;   /* of all loops of an invocation together; 0: any number */

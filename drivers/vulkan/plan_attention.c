@@ -424,6 +424,8 @@ static void plan_tiles(struct qn_vk_plan *p, const struct attention *a)
     qn_vk_bind_rows(p, d, 1, p->node->in[0], false);
     qn_vk_bind_rows(p, d, 3, p->node->out[0], true);
     bind_pools(p, d, 4, a->attr->kv_layer, false);
+    if (p->device->facts.max_rounds == 0)
+        return;
     uint64_t rounds = coopmat ? coopmat_rounds(a, rows, workgroup) : block_rounds(a, rows);
     add_sizes(p, (struct qn_vk_sizes){0, a->kv->window, rounds});
 }

@@ -242,18 +242,6 @@ static enum quern_status rig_init(struct rig *rig, const struct quern_callbacks 
     return status;
 }
 
-/* Makes a buffer that is too small, or not there, anew. */
-static enum quern_status fit(struct rig *rig, uint32_t heap, uint64_t want, struct quern_buffer **buffer,
-                             uint64_t *bytes, struct quern_error *err)
-{
-    if (want <= *bytes)
-        return QUERN_OK;
-    if (*buffer)
-        rig->device->driver->buffer_destroy(rig->device->handle, *buffer);
-    *bytes = want;
-    return create(rig, heap, want, buffer, err);
-}
-
 /* A plan for up to n tokens, prepared. */
 static enum quern_status make_plan(struct rig *rig, uint32_t n, struct qn_plan **plan,
                                    struct quern_error *err)
@@ -268,10 +256,11 @@ static enum quern_status make_plan(struct rig *rig, uint32_t n, struct qn_plan *
                                           .exact = rig->exact};
     enum quern_status status = qn_plan_create(rig->cb, plan, &params, err);
     if (!status)
-        status = fit(rig, 0, (*plan)->arena_bytes[0], &rig->at.arena, &rig->at.arena_bytes, err);
+        status =
+            qn_fit_buffer(&rig->at, 0, (*plan)->arena_bytes[0], &rig->at.arena, &rig->at.arena_bytes, err);
     if (!status)
-        status = fit(rig, qn_host_heap(&rig->at.caps), qn_plan_fetched_bytes(*plan, 0), &rig->at.output,
-                     &rig->at.output_bytes, err);
+        status = qn_fit_buffer(&rig->at, qn_host_heap(&rig->at.caps), qn_plan_fetched_bytes(*plan, 0),
+                               &rig->at.output, &rig->at.output_bytes, err);
     if (!status)
         status = qn_plan_prepare(*plan, &params, err);
     if (status)

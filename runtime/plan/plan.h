@@ -64,6 +64,10 @@ uint64_t qn_memory_plan(const struct quern_callbacks *cb, struct qn_lifetime *pi
 
 /* The heap through which the host sees data of the device; QUERN_NONE: none. 0: as they are. */
 uint32_t qn_host_heap(const struct quern_caps *caps);
+/* Makes sure that a buffer of the device has `want` bytes or more; what it held is lost if it had not.
+ * *bytes: what it has, 0 and no buffer after a failure. */
+enum quern_status qn_fit_buffer(const struct qn_plan_device *device, uint32_t heap, uint64_t want,
+                                struct quern_buffer **buffer, uint64_t *bytes, struct quern_error *err);
 /* Brings bytes into a buffer of heap 0. They are there for work that is given to the device afterwards. */
 enum quern_status qn_transfer_write(struct qn_plan_device *device, struct quern_buffer *buffer,
                                     uint64_t offset, const void *data, uint64_t bytes,

@@ -17,6 +17,22 @@ uint32_t qn_host_heap(const struct quern_caps *caps)
     return found;
 }
 
+enum quern_status qn_fit_buffer(const struct qn_plan_device *device, uint32_t heap, uint64_t want,
+                                struct quern_buffer **buffer, uint64_t *bytes, struct quern_error *err)
+{
+    if (want <= *bytes)
+        return QUERN_OK;
+    if (*buffer)
+        device->driver->buffer_destroy(device->handle, *buffer);
+    *bytes = 0;
+    int32_t status = device->driver->buffer_create(device->handle, heap, want, buffer, err);
+    if (status)
+        *buffer = NULL;
+    else
+        *bytes = want;
+    return (enum quern_status)status;
+}
+
 /* Makes the two buffers large enough for pieces of a transfer. Their size in *bytes. */
 static enum quern_status ready(struct qn_plan_device *device, uint64_t *bytes, struct quern_error *err)
 {

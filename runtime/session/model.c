@@ -85,20 +85,9 @@ enum quern_status qn_model_variant(struct quern_model *model, enum quern_format 
 static enum quern_status fit_buffer(struct quern_model *model, uint32_t d, uint32_t heap, uint64_t want,
                                     struct quern_buffer **buffer, uint64_t *bytes, struct quern_error *err)
 {
-    struct qn_plan_device *device = &model->plan_devices[d];
-    if (want <= *bytes)
-        return QUERN_OK;
-    if (*buffer)
-        device->driver->buffer_destroy(device->handle, *buffer);
-    *bytes = 0;
     struct quern_error detail = {0};
-    int32_t status = device->driver->buffer_create(device->handle, heap, want, buffer, &detail);
-    if (status) {
-        *buffer = NULL;
-        return qn_fail(err, status, "device %s: %s", model->devices[d].id, detail.text);
-    }
-    *bytes = want;
-    return QUERN_OK;
+    enum quern_status status = qn_fit_buffer(&model->plan_devices[d], heap, want, buffer, bytes, &detail);
+    return status ? qn_fail(err, status, "device %s: %s", model->devices[d].id, detail.text) : QUERN_OK;
 }
 
 /* Makes sure that a device has its weights, an arena of that size, and room for output that the host must

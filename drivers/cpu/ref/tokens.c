@@ -121,7 +121,7 @@ static void select_row(const float *x, size_t n, uint32_t k, struct pair *best)
         found = insert(best, keys, found, k, x[i], (int32_t)i);
         i++;
     }
-    for (; i < n;) { /* most stretches have nothing better than the last one */
+    while (i < n) { /* most stretches have nothing better than the last one */
         size_t end = i + STRIDE < n ? i + STRIDE : n;
         float last;
         memcpy(&last, &best[k - 1].bits, 4);

@@ -292,8 +292,7 @@ struct quern_step {
     uint32_t output;     /* uint32 [n_outputs], ascending token numbers */
     uint32_t kv_len;     /* uint32 [max_seqs]: tokens of the sequence, this step's included */
     uint32_t page_table; /* uint32 [n_groups][max_seqs][max_pages]; QUERN_NONE: freed */
-    uint32_t
-        select; /* wanted of SELECT's results, 0: none; above 0 n_outputs is at most QUERN_MAX_SELECT_ROWS */
+    uint32_t select;     /* wanted of SELECT's results, of at most QUERN_MAX_SELECT_ROWS outputs; 0: none */
 };
 
 static inline const uint32_t *quern_step_u32(const struct quern_step *step, uint32_t offset)
