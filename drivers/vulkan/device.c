@@ -99,7 +99,8 @@ static enum quern_status create_objects(struct quern_device *device, struct quer
                                                 .commandPool = device->commands,
                                                 .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
                                                 .commandBufferCount = 1};
-    VK(device, AllocateCommandBuffers, device->handle, &buffer, &device->copy_commands);
+    for (int i = 0; i < QN_VK_COPIES; i++)
+        VK(device, AllocateCommandBuffers, device->handle, &buffer, &device->copies[i].commands);
     status = qn_vk_buffer_create(device, QN_VK_USE_DEVICE, sizeof grid_words, &device->grids, err);
     if (!status)
         status = qn_vk_write(device, device->grids, 0, grid_words, sizeof grid_words, err);
@@ -165,8 +166,8 @@ void qn_vk_device_finish(struct quern_device *device)
 
 /* ---- work ---- */
 
-enum quern_status qn_vk_submit(struct quern_device *device, VkCommandBuffer commands, uint64_t *point,
-                               struct quern_error *err)
+enum quern_status qn_vk_submit(struct quern_device *device, const VkCommandBuffer *commands, uint32_t n,
+                               uint64_t *point, struct quern_error *err)
 {
     uint64_t next = device->point + 1;
     const VkTimelineSemaphoreSubmitInfo values = {.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
@@ -174,8 +175,8 @@ enum quern_status qn_vk_submit(struct quern_device *device, VkCommandBuffer comm
                                                   .pSignalSemaphoreValues = &next};
     const VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
                                .pNext = &values,
-                               .commandBufferCount = 1,
-                               .pCommandBuffers = &commands,
+                               .commandBufferCount = n,
+                               .pCommandBuffers = commands,
                                .signalSemaphoreCount = 1,
                                .pSignalSemaphores = &device->timeline};
     VkResult result = device->api.QueueSubmit(device->queue, 1, &info, VK_NULL_HANDLE);

@@ -81,6 +81,13 @@ enum qn_vk_phase {
     QN_VK_PHASE_END,
 };
 
+/* A copy, which can be under way beside another one. */
+enum { QN_VK_COPIES = 2 };
+struct qn_vk_copy {
+    VkCommandBuffer commands;
+    uint64_t point;
+};
+
 struct quern_device {
     bool imports; /* memory of the host can become buffers */
     bool coopmat; /* cooperative matrices are used on software too, where they are no gain */
@@ -99,8 +106,8 @@ struct quern_device {
     bool hung;                    /* work given to it does not end: its objects are left as they are */
     struct qn_vk_memory memory;
     VkCommandPool commands;
-    VkCommandBuffer copy_commands; /* of the last copy */
-    uint64_t copy_point;
+    struct qn_vk_copy copies[QN_VK_COPIES]; /* used by turns */
+    uint32_t next_copy;
     struct quern_buffer *grids; /* tables of the IQ formats */
     struct qn_vk_shaders shaders;
     struct qn_vk_pipeline *pipelines[QN_VK_KERNEL_END];
@@ -124,9 +131,9 @@ static inline void qn_vk_phase_add(struct quern_device *device, enum qn_vk_phase
 enum quern_status qn_vk_device_init(struct quern_device *device, uint32_t index, const char *identity,
                                     uint32_t without, bool validate, struct quern_error *err);
 void qn_vk_device_finish(struct quern_device *device);
-/* Submits commands; *point is when they are done. */
-enum quern_status qn_vk_submit(struct quern_device *device, VkCommandBuffer commands, uint64_t *point,
-                               struct quern_error *err);
+/* Submits n command buffers; *point is when they are done. */
+enum quern_status qn_vk_submit(struct quern_device *device, const VkCommandBuffer *commands, uint32_t n,
+                               uint64_t *point, struct quern_error *err);
 enum quern_status qn_vk_wait(struct quern_device *device, uint64_t point, uint64_t timeout_ns,
                              struct quern_error *err);
 /* Waits until nothing runs any more, so that objects may be destroyed. False: the device hangs; its functions

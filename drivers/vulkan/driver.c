@@ -194,6 +194,7 @@ static void vk_caps(struct quern_device *device, struct quern_caps *caps)
     caps->max_buffer_bytes = device->facts.max_buffer;
     caps->max_pool_bytes = limits->maxStorageBufferRange;
     caps->max_pools = QN_VK_POOLS;
+    caps->flags = QUERN_CAPS_AHEAD;
 }
 
 static void vk_supports(struct quern_device *device, const struct quern_graph *graph, uint8_t *mask)
@@ -240,6 +241,12 @@ static void vk_memory(struct quern_device *device, uint32_t heap, struct quern_m
     memory->left = qn_vk_memory_left(device, index);
 }
 
+static void vk_buffer_destroy(struct quern_device *device, struct quern_buffer *buffer)
+{
+    (void)qn_vk_idle(device);
+    qn_vk_buffer_destroy(device, buffer);
+}
+
 static void *vk_buffer_map(struct quern_device *device, struct quern_buffer *buffer)
 {
     return buffer->map;
@@ -284,7 +291,7 @@ static const struct quern_driver quern_driver_vulkan = {
     .supports = vk_supports,
     .buffer_create = vk_buffer_create,
     .buffer_import = vk_buffer_import,
-    .buffer_destroy = qn_vk_buffer_destroy,
+    .buffer_destroy = vk_buffer_destroy,
     .buffer_map = vk_buffer_map,
     .copy = vk_copy,
     .prepare = qn_vk_prepare,

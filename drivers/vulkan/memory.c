@@ -246,9 +246,9 @@ static bool lies_within(const struct quern_buffer *buffer, uint64_t offset, uint
 }
 
 /* Records the copy, part by part. */
-static void record_copy(const struct quern_device *device, const struct quern_buffer *dst,
-                        uint64_t dst_offset, const struct quern_buffer *src, uint64_t src_offset,
-                        uint64_t bytes)
+static void record_copy(const struct quern_device *device, VkCommandBuffer commands,
+                        const struct quern_buffer *dst, uint64_t dst_offset, const struct quern_buffer *src,
+                        uint64_t src_offset, uint64_t bytes)
 {
     while (bytes > 0) {
         VkBufferCopy region = {.srcOffset = src_offset, .dstOffset = dst_offset, .size = bytes};
@@ -258,7 +258,7 @@ static void record_copy(const struct quern_device *device, const struct quern_bu
             region.size = from->bytes - region.srcOffset;
         if (region.size > to->bytes - region.dstOffset)
             region.size = to->bytes - region.dstOffset;
-        device->api.CmdCopyBuffer(device->copy_commands, from->handle, to->handle, 1, &region);
+        device->api.CmdCopyBuffer(commands, from->handle, to->handle, 1, &region);
         src_offset += region.size;
         dst_offset += region.size;
         bytes -= region.size;
@@ -272,18 +272,20 @@ enum quern_status qn_vk_copy(struct quern_device *device, struct quern_buffer *d
     if (!lies_within(dst, dst_offset, bytes) || !lies_within(src, src_offset, bytes) || bytes == 0)
         return qn_fail(err, QUERN_ERR_PARAM, "a copy of %llu bytes leaves its buffers",
                        (unsigned long long)bytes);
-    enum quern_status status = qn_vk_wait(device, device->copy_point, QN_VK_PATIENCE_NS, err);
+    struct qn_vk_copy *copy = &device->copies[device->next_copy];
+    enum quern_status status = qn_vk_wait(device, copy->point, QN_VK_PATIENCE_NS, err);
     if (status)
         return status;
+    device->next_copy = (device->next_copy + 1) % QN_VK_COPIES;
     const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
                                             .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT};
-    VK(device, BeginCommandBuffer, device->copy_commands, &begin);
-    qn_vk_barrier(device, device->copy_commands, false);
-    record_copy(device, dst, dst_offset, src, src_offset, bytes);
-    qn_vk_barrier(device, device->copy_commands, true);
-    VK(device, EndCommandBuffer, device->copy_commands);
-    status = qn_vk_submit(device, device->copy_commands, &device->copy_point, err);
-    *point = device->copy_point;
+    VK(device, BeginCommandBuffer, copy->commands, &begin);
+    qn_vk_barrier(device, copy->commands, false);
+    record_copy(device, copy->commands, dst, dst_offset, src, src_offset, bytes);
+    qn_vk_barrier(device, copy->commands, true);
+    VK(device, EndCommandBuffer, copy->commands);
+    status = qn_vk_submit(device, &copy->commands, 1, &copy->point, err);
+    *point = copy->point;
 done:
     return status;
 }

@@ -331,8 +331,9 @@ static void add_sizes(struct qn_vk_plan *p, struct qn_vk_sizes sizes)
 static void set_indirect(struct qn_vk_plan *p, struct qn_vk_dispatch *d, uint32_t x, uint32_t window)
 {
     d->indirect = QN_VK_MAX_BUFFERS - 1;
-    d->bound[d->indirect] = (struct qn_vk_bound){
-        .kind = QN_VK_BOUND_SIZES, .offset = 12 * (uint64_t)p->prepared->n_sizes, .bytes = 12};
+    d->bound[d->indirect] = (struct qn_vk_bound){.kind = QN_VK_BOUND_SIZES,
+                                                 .offset = QN_VK_SIZE_BYTES * (uint64_t)p->prepared->n_sizes,
+                                                 .bytes = QN_VK_SIZE_BYTES};
     add_sizes(p, (struct qn_vk_sizes){x, window, 0});
 }
 

@@ -94,8 +94,7 @@ void qn_vk_release(struct quern_device *device, struct quern_prepared *prepared)
     device->api.DestroyQueryPool(device->handle, prepared->queries, NULL);
     device->api.DestroyDescriptorPool(device->handle, prepared->pool, NULL);
     qn_vk_buffer_destroy(device, prepared->constant_buffer);
-    qn_vk_buffer_destroy(device, prepared->step_buffer);
-    qn_vk_buffer_destroy(device, prepared->step_upload);
+    qn_vk_steps_finish(device, prepared, idle);
     qn_vk_buffer_destroy(device, prepared->scratch_buffer);
     qn_vk_buffer_destroy(device, prepared->parts_buffer);
     qn_free(device->cb, prepared->sizes);
@@ -106,104 +105,11 @@ void qn_vk_release(struct quern_device *device, struct quern_prepared *prepared)
     qn_free(device->cb, prepared);
 }
 
-/* ---------------------------------------------------------------- what is bound at the first run */
+/* ---------------------------------------------------------------- descriptors */
 
 void qn_vk_forget_recordings(struct quern_prepared *prepared)
 {
     memset(prepared->recorded, 0, sizeof prepared->recorded);
-}
-
-/* The step block where the host writes it and kernels read it; where one buffer is not good for both, the
- * recording begins with a copy. */
-static enum quern_status fit_step(struct quern_device *device, struct quern_prepared *prepared,
-                                  uint64_t bytes, struct quern_error *err)
-{
-    prepared->sizes_at = (bytes + 15) / 16 * 16;
-    bytes = prepared->sizes_at + prepared->n_sizes * 12;
-    if (prepared->step_buffer && prepared->step_buffer->bytes >= bytes)
-        return QUERN_OK;
-    qn_vk_buffer_destroy(device, prepared->step_buffer);
-    qn_vk_buffer_destroy(device, prepared->step_upload);
-    prepared->step_upload = NULL;
-    qn_vk_forget_recordings(prepared);
-    enum quern_status status =
-        qn_vk_buffer_create(device, QN_VK_USE_STEP, bytes, &prepared->step_buffer, err);
-    bool far = !status && device->facts.type == QUERN_DEVICE_DISCRETE_GPU &&
-               !(device->facts.memory.memoryTypes[prepared->step_buffer->type].propertyFlags &
-                 VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT);
-    if (!far)
-        return status;
-    prepared->step_upload = prepared->step_buffer;
-    return qn_vk_buffer_create(device, QN_VK_USE_DEVICE, bytes, &prepared->step_buffer, err);
-}
-
-/* The most blocks of keys that a token of the step sees. */
-static uint32_t key_blocks(const struct quern_step *step, uint32_t window)
-{
-    const uint32_t *position = quern_step_u32(step, step->position);
-    uint32_t most = 0;
-    for (uint32_t t = 0; t < step->n_tokens; t++) {
-        uint32_t begin = window > 0 && position[t] + 1 > window ? position[t] + 1 - window : 0;
-        uint32_t n = position[t] / QN_VK_KEY_BLOCK - begin / QN_VK_KEY_BLOCK + 1;
-        most = n > most ? n : most;
-    }
-    return most;
-}
-
-/* Writes the step block and behind it the segment's sizes, and sees that there is room for as many parts. */
-static enum quern_status write_step(struct quern_device *device, struct quern_prepared *prepared,
-                                    const struct quern_step *step, struct quern_error *err)
-{
-    char *map = (prepared->step_upload ? prepared->step_upload : prepared->step_buffer)->map;
-    uint32_t most = 0;
-    memcpy(map, step, step->block_bytes);
-    for (size_t i = 0; i < prepared->n_sizes; i++) {
-        const struct qn_vk_sizes *sizes = &prepared->sizes[i];
-        const uint32_t groups[] = {sizes->x, key_blocks(step, sizes->window), step->n_tokens};
-        uint64_t rounds = groups[1] * sizes->rounds, max_rounds = device->facts.max_rounds;
-        if (max_rounds > 0 && rounds > max_rounds)
-            return qn_fail(
-                err, QUERN_ERR_UNSUPPORTED,
-                "attention of %u tokens to %u keys: its loops go round up to %llu times, this device ends "
-                "them after %llu",
-                step->n_tokens, groups[1] * QN_VK_KEY_BLOCK, (unsigned long long)rounds,
-                (unsigned long long)max_rounds);
-        memcpy(map + prepared->sizes_at + i * sizeof groups, groups, sizeof groups);
-        if (sizes->x > 0)
-            most = groups[1] > most ? groups[1] : most;
-    }
-    if (most == 0 || (prepared->parts_buffer && prepared->parts_buffer->bytes >= most * prepared->part_bytes))
-        return QUERN_OK;
-    uint64_t bytes = most * prepared->part_bytes,
-             range = device->facts.properties.limits.maxStorageBufferRange;
-    if (bytes > range)
-        return qn_fail(
-            err, QUERN_ERR_UNSUPPORTED,
-            "attention of %u tokens to %u keys needs %llu bytes, a kernel can reach %llu on this device",
-            step->n_tokens, most * QN_VK_KEY_BLOCK, (unsigned long long)bytes, (unsigned long long)range);
-    qn_vk_buffer_destroy(device, prepared->parts_buffer);
-    qn_vk_forget_recordings(prepared);
-    return qn_vk_buffer_create(device, QN_VK_USE_DEVICE, 2 * bytes < range ? 2 * bytes : range,
-                               &prepared->parts_buffer, err);
-}
-
-/* Notes the pools of the homes; the places beyond the last pool take the first. */
-static enum quern_status fit_pools(struct quern_prepared *prepared, const struct quern_run_args *args,
-                                   struct quern_error *err)
-{
-    for (uint32_t h = 0; h < args->n_homes && h < QN_LEN(prepared->pools); h++) {
-        const struct quern_kv_pools *pools = &args->kv[h];
-        if (pools->n_pools > QN_VK_POOLS)
-            return qn_fail(err, QUERN_ERR_UNSUPPORTED, "a KV cache of %u pools, its kernels reach %d",
-                           pools->n_pools, QN_VK_POOLS);
-        for (uint32_t i = 0; i < QN_VK_POOLS && pools->n_pools > 0; i++) {
-            const struct quern_buffer *pool = pools->pool[i < pools->n_pools ? i : 0];
-            if (prepared->pools[h][i] != pool)
-                qn_vk_forget_recordings(prepared);
-            prepared->pools[h][i] = pool;
-        }
-    }
-    return QUERN_OK;
 }
 
 static VkDescriptorBufferInfo info_of(const struct quern_device *device,
@@ -219,7 +125,7 @@ static VkDescriptorBufferInfo info_of(const struct quern_device *device,
     case QN_VK_BOUND_SCRATCH:
         return (VkDescriptorBufferInfo){prepared->scratch_buffer->handle, bound->offset, bound->bytes};
     case QN_VK_BOUND_SIZES:
-        return (VkDescriptorBufferInfo){step->handle, prepared->sizes_at + bound->offset, bound->bytes};
+        return (VkDescriptorBufferInfo){step->handle, bound->offset, bound->bytes};
     case QN_VK_BOUND_PARTS:
         return (VkDescriptorBufferInfo){prepared->parts_buffer->handle, 0, VK_WHOLE_SIZE};
     case QN_VK_BOUND_GRIDS:
@@ -227,10 +133,11 @@ static VkDescriptorBufferInfo info_of(const struct quern_device *device,
     case QN_VK_BOUND_POOLS:
         if (prepared->pools[bound->home][pool])
             return (VkDescriptorBufferInfo){prepared->pools[bound->home][pool]->handle, 0, VK_WHOLE_SIZE};
-        return (VkDescriptorBufferInfo){step->handle, 0, VK_WHOLE_SIZE}; /* nothing is stored yet */
+        return (VkDescriptorBufferInfo){step->handle, prepared->step_at,
+                                        VK_WHOLE_SIZE}; /* nothing is stored yet */
     case QN_VK_BOUND_STEP:
     default:
-        return (VkDescriptorBufferInfo){step->handle, 0, VK_WHOLE_SIZE};
+        return (VkDescriptorBufferInfo){step->handle, prepared->step_at, VK_WHOLE_SIZE};
     }
 }
 
@@ -381,15 +288,11 @@ static enum quern_status record_cut(struct quern_device *device, struct quern_pr
     enum quern_status status = QUERN_OK;
     VkCommandBuffer commands = prepared->commands[which][c];
     const struct qn_vk_cut *from = &prepared->cuts[c];
-    const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
+    const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+                                            .flags = VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT};
     VK(device, BeginCommandBuffer, commands, &begin);
     if (c == 0 && which == QN_VK_TIMED)
         device->api.CmdResetQueryPool(commands, prepared->queries, 0, (uint32_t)(2 * prepared->n_dispatches));
-    if (c == 0 && prepared->step_upload) {
-        const VkBufferCopy all = {.size = prepared->step_buffer->bytes};
-        device->api.CmdCopyBuffer(commands, prepared->step_upload->handle, prepared->step_buffer->handle, 1,
-                                  &all);
-    }
     qn_vk_barrier(device, commands, false);
     hazards->n = 0;
     bool ended = false;
@@ -434,19 +337,18 @@ int32_t qn_vk_run(struct quern_device *device, struct quern_prepared *prepared,
 {
     bool timed = args->trace && device->facts.time_bits > 0;
     int which = timed ? QN_VK_TIMED : QN_VK_PLAIN;
-    enum quern_status status = qn_vk_wait(device, prepared->point, QN_VK_PATIENCE_NS, err);
-    if (!status)
-        status = fit_step(device, prepared, args->step->block_bytes, err);
-    if (!status)
-        status = fit_pools(prepared, args, err);
-    if (status)
-        return status;
-    status = write_step(device, prepared, args->step, err);
+    if (timed || prepared->begin_ns > 0) { /* times are those of the last run */
+        enum quern_status status = qn_vk_settle(device, prepared, err);
+        if (status)
+            return status;
+    }
+    enum quern_status status = qn_vk_step_take(device, prepared, args, err);
     if (status)
         return status;
     bool first = !prepared->recorded[which] && !device->first_point;
     prepared->begin_ns = timed ? qn_now_ns() : 0;
     status = qn_vk_submit_all(device, prepared, which, err);
+    prepared->slots[prepared->slot].point = prepared->point;
     if (first && !status && device->done_point < prepared->point) {
         device->first_ns = qn_now_ns();
         device->first_point = prepared->point;

@@ -52,6 +52,16 @@ struct qn_vk_sizes {
     uint32_t x, window;
     uint64_t rounds;
 };
+enum { QN_VK_SIZE_BYTES = 12 }; /* three words for the device */
+
+/* Runs of a segment that can be under way: one that the host waits for, and one after it. */
+enum { QN_VK_SLOTS = 2 };
+
+struct qn_vk_slot {
+    VkCommandBuffer lead; /* what goes before the recorded commands */
+    uint64_t point;       /* of the run that used it last */
+    uint64_t begin_ns;    /* when that was submitted; 0: how long it took is known, or of no interest */
+};
 
 enum { QN_VK_PLAIN, QN_VK_TIMED, QN_VK_RECORDINGS };
 
@@ -61,11 +71,13 @@ struct quern_prepared {
     float *constants; /* until they are on the device */
     size_t n_constants, cap_constants;
     struct quern_buffer *constant_buffer, *step_buffer, *scratch_buffer;
-    struct quern_buffer *step_upload; /* where the host writes the step; NULL: in step_buffer */
+    struct quern_buffer *step_upload; /* where the host writes the step, for each slot */
+    struct qn_vk_slot slots[QN_VK_SLOTS];
+    uint32_t slot; /* of the last run */
     uint64_t scratch_bytes;
-    struct qn_vk_sizes *sizes; /* follow the step block in its buffer, three words each */
+    struct qn_vk_sizes *sizes; /* at the begin of the step's buffer */
     size_t n_sizes, cap_sizes;
-    uint64_t sizes_at;                 /* byte */
+    uint64_t step_at;                  /* byte where the step block follows */
     struct quern_buffer *parts_buffer; /* grows with the longest sequence */
     uint64_t part_bytes;               /* for each block of keys */
 
@@ -76,9 +88,10 @@ struct quern_prepared {
     VkCommandBuffer *commands[QN_VK_RECORDINGS]; /* per cut */
     size_t n_commands[QN_VK_RECORDINGS];
     bool recorded[QN_VK_RECORDINGS];
-    bool measured;          /* the cuts come from measured times */
-    uint64_t expected_ns;   /* of a run */
-    uint64_t begin_wall_ns; /* of the last run; 0: unknown */
+    bool measured;        /* the cuts come from measured times */
+    uint64_t expected_ns; /* of a run */
+    uint64_t took_ns;     /* the longest run since that was looked at */
+    uint64_t end_ns;      /* of the last run that is over */
     VkQueryPool queries;
     const struct quern_buffer *pools[QUERN_MAX_KV_GROUPS * 8][QN_VK_POOLS]; /* as recorded, by home */
     uint64_t point;                                                         /* of the last run */
@@ -97,6 +110,17 @@ void qn_vk_forget_recordings(struct quern_prepared *prepared);
 /* Records a command buffer for each cut. */
 enum quern_status qn_vk_record(struct quern_device *device, struct quern_prepared *prepared, int which,
                                struct quern_error *err);
+
+/* ---- step.c ---- */
+
+/* Waits until no run of the segment is under way. */
+enum quern_status qn_vk_settle(struct quern_device *device, const struct quern_prepared *prepared,
+                               struct quern_error *err);
+/* Takes the next slot for this run: writes its step, sees that all it needs has room, records its lead. */
+enum quern_status qn_vk_step_take(struct quern_device *device, struct quern_prepared *prepared,
+                                  const struct quern_run_args *args, struct quern_error *err);
+/* idle: nothing of the device is under way. */
+void qn_vk_steps_finish(struct quern_device *device, struct quern_prepared *prepared, bool idle);
 
 /* ---- submit.c ---- */
 

@@ -86,12 +86,11 @@ static enum quern_status cut_by_time(struct quern_device *device, struct quern_p
     return status;
 }
 
-/* Whether the last run took so much longer than expected that it should be measured again. */
+/* Whether a run took so much longer than expected that one should be measured again. */
 static bool took_long(const struct quern_device *device, struct quern_prepared *prepared)
 {
-    if (prepared->begin_wall_ns == 0 || device->done_point < prepared->point)
-        return false;
-    uint64_t took = device->done_ns - prepared->begin_wall_ns;
+    uint64_t took = prepared->took_ns;
+    prepared->took_ns = 0;
     if (took <= 2 * prepared->expected_ns + device->submit_ns)
         return false;
     prepared->expected_ns = took; /* or was it only noticed late? not twice for the same */
@@ -100,19 +99,31 @@ static bool took_long(const struct quern_device *device, struct quern_prepared *
 
 /* ---- running ---- */
 
+/* The commands of cut c; the first go together with those of the step's slot. */
+static enum quern_status submit_cut(struct quern_device *device, struct quern_prepared *prepared, int which,
+                                    size_t c, struct quern_error *err)
+{
+    const VkCommandBuffer commands[] = {prepared->slots[prepared->slot].lead, prepared->commands[which][c]};
+    return c == 0 ? qn_vk_submit(device, commands, 2, &prepared->point, err)
+                  : qn_vk_submit(device, commands + 1, 1, &prepared->point, err);
+}
+
 static enum quern_status run_measured(struct quern_device *device, struct quern_prepared *prepared, int which,
                                       struct quern_error *err)
 {
     uint64_t least = prepared->expected_ns;
     uint64_t *ns = qn_zalloc(device->cb, prepared->n_dispatches, sizeof *ns);
-    enum quern_status status = ns ? cut_all(device, prepared, err) : qn_fail_memory(err, "a segment's times");
+    enum quern_status status =
+        ns ? qn_vk_settle(device, prepared, err) : qn_fail_memory(err, "a segment's times");
+    if (!status)
+        status = cut_all(device, prepared, err);
     if (!status) {
         qn_vk_forget_recordings(prepared);
         status = qn_vk_record(device, prepared, which, err);
     }
     for (size_t c = 0; c < prepared->n_cuts && !status; c++) {
         uint64_t begin = qn_now_ns();
-        status = qn_vk_submit(device, prepared->commands[which][c], &prepared->point, err);
+        status = submit_cut(device, prepared, which, c, err);
         if (!status)
             status = qn_vk_wait(device, prepared->point, QN_VK_PATIENCE_NS, err);
         ns[prepared->cuts[c].dispatch] += qn_now_ns() - begin;
@@ -122,7 +133,6 @@ static enum quern_status run_measured(struct quern_device *device, struct quern_
     if (prepared->expected_ns < least)
         prepared->expected_ns = least;
     prepared->measured = !status;
-    prepared->begin_wall_ns = 0;
     qn_vk_forget_recordings(prepared);
     qn_free(device->cb, ns);
     return status;
@@ -140,8 +150,8 @@ enum quern_status qn_vk_submit_all(struct quern_device *device, struct quern_pre
         status = add_cut(device, prepared, 0, 0, err);
     if (!status && !prepared->recorded[which])
         status = qn_vk_record(device, prepared, which, err);
-    prepared->begin_wall_ns = qn_now_ns();
+    prepared->slots[prepared->slot].begin_ns = qn_now_ns();
     for (size_t c = 0; c < prepared->n_cuts && !status; c++)
-        status = qn_vk_submit(device, prepared->commands[which][c], &prepared->point, err);
+        status = submit_cut(device, prepared, which, c, err);
     return status;
 }

@@ -304,7 +304,10 @@ static enum quern_status run(struct rig *rig, struct qn_plan *plan, uint32_t fir
     }
     const struct quern_kv_pools pool = {.n_pools = 1, .pool = &rig->pool};
     const struct quern_kv_pools *const pools[QN_MAX_DEVICES] = {&pool};
-    return qn_plan_run(plan, &step.head, pools, rig->kv.n_homes, false, err);
+    const struct qn_plan_run run = {.step = &step.head, .pools = pools, .n_homes = rig->kv.n_homes};
+    struct qn_plan_ticket ticket;
+    enum quern_status status = qn_plan_start(plan, &run, &ticket, err);
+    return status ? status : qn_plan_wait(&ticket, err);
 }
 
 /* ---- results ---- */

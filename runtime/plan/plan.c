@@ -306,16 +306,21 @@ void qn_plan_destroy(const struct quern_callbacks *cb, struct qn_plan **out)
 
 /* ---- running ---- */
 
-static enum quern_status wait_for(struct qn_plan *plan, struct qn_plan_device *device, uint64_t point,
-                                  struct quern_error *err)
+enum quern_status qn_plan_wait(const struct qn_plan_ticket *ticket, struct quern_error *err)
 {
     struct quern_error detail = {0};
-    int32_t status = device->driver->wait(device->handle, point, plan->hang_ns, &detail);
-    if (status) {
-        plan->failed = device;
-        return qn_fail(err, status, "%s", detail.text);
-    }
-    return QUERN_OK;
+    int32_t status =
+        ticket->device->driver->wait(ticket->device->handle, ticket->point, ticket->hang_ns, &detail);
+    return status ? qn_fail(err, status, "%s", detail.text) : QUERN_OK;
+}
+
+static enum quern_status wait_for(struct qn_plan *plan, const struct qn_plan_ticket *ticket,
+                                  struct quern_error *err)
+{
+    enum quern_status status = qn_plan_wait(ticket, err);
+    if (status)
+        plan->failed = ticket->device;
+    return status;
 }
 
 /* Brings the values that a segment reads from the device that made them. The source has finished. */
@@ -348,18 +353,30 @@ enum qn_result qn_step_result(const struct quern_step *step)
     return step->select > 0 ? QN_RESULT_BEST : QN_RESULT_ROWS;
 }
 
-/* Has a result copied to where the host reads it. */
-static enum quern_status fetch(struct qn_plan *plan, const struct qn_plan_result *result,
-                               const struct quern_step *step, uint64_t *point, struct quern_error *err)
+/* Has the result copied to where the host reads it: *ticket is then that copy's. */
+static enum quern_status fetch(struct qn_plan *plan, const struct qn_plan_run *run,
+                               struct qn_plan_ticket *ticket, struct quern_error *err)
 {
+    const struct qn_plan_result *result = &plan->results[qn_step_result(run->step)];
     struct qn_plan_device *device = &plan->devices[result->device];
-    uint64_t bytes = qn_value_bytes(&plan->graph->values[result->value], step->n_tokens, step->n_outputs);
-    if (result->bytes == 0 || bytes == 0)
+    struct qn_plan_place to = run->result;
+    if (!to.buffer && result->bytes > 0)
+        to.buffer = device->output;
+    uint64_t bytes = to.buffer ? qn_value_bytes(&plan->graph->values[result->value], run->step->n_tokens,
+                                                run->step->n_outputs)
+                               : 0;
+    if (bytes == 0)
         return QUERN_OK;
+    if (device != ticket->device) { /* its part is over, the last one's is not */
+        enum quern_status status = wait_for(plan, ticket, err);
+        if (status)
+            return status;
+    }
     struct quern_error detail = {0};
-    int32_t status =
-        device->driver->copy(device->handle, device->output, 0, device->arena,
-                             plan->bindings[result->device][result->value].offset, bytes, point, &detail);
+    int32_t status = device->driver->copy(device->handle, to.buffer, to.offset, device->arena,
+                                          plan->bindings[result->device][result->value].offset, bytes,
+                                          &ticket->point, &detail);
+    ticket->device = device;
     if (status) {
         plan->failed = device;
         return qn_fail(err, status, "%s", detail.text);
@@ -367,45 +384,38 @@ static enum quern_status fetch(struct qn_plan *plan, const struct qn_plan_result
     return QUERN_OK;
 }
 
-enum quern_status qn_plan_run(struct qn_plan *plan, const struct quern_step *step,
-                              const struct quern_kv_pools *const *pools, uint32_t n_homes, bool trace,
-                              struct quern_error *err)
+enum quern_status qn_plan_start(struct qn_plan *plan, const struct qn_plan_run *run,
+                                struct qn_plan_ticket *ticket, struct quern_error *err)
 {
     plan->failed = NULL;
-    enum quern_status status = QUERN_OK;
-    uint64_t point = 0;
-    for (uint32_t s = 0; s < plan->n_segments && !status; s++) {
+    *ticket = (struct qn_plan_ticket){.hang_ns = plan->hang_ns};
+    for (uint32_t s = 0; s < plan->n_segments; s++) {
         struct qn_plan_segment *segment = &plan->segments[s];
         struct qn_plan_device *device = &plan->devices[segment->device];
         if (s > 0) { /* neighbours are on different devices: the one before is finished first */
-            status = wait_for(plan, &plan->devices[segment[-1].device], point, err);
+            enum quern_status status = wait_for(plan, ticket, err);
             if (!status)
-                status = bring_values(plan, segment, step, err);
+                status = bring_values(plan, segment, run->step, err);
             if (status)
                 return status;
         }
         struct quern_run_args args = {.struct_size = sizeof args,
-                                      .n_homes = n_homes,
-                                      .step = step,
-                                      .kv = pools[segment->device],
-                                      .trace = trace};
+                                      .n_homes = run->n_homes,
+                                      .step = run->step,
+                                      .kv = run->pools[segment->device],
+                                      .trace = run->trace,
+                                      .token = run->token.buffer,
+                                      .token_offset = run->token.offset};
         struct quern_error detail = {0};
-        status = device->driver->run(device->handle, segment->prepared, &args, &point, &detail);
+        int32_t status =
+            device->driver->run(device->handle, segment->prepared, &args, &ticket->point, &detail);
+        ticket->device = device;
         if (status) {
             plan->failed = device;
             return qn_fail(err, status, "%s", detail.text);
         }
     }
-    const struct qn_plan_result *result = &plan->results[qn_step_result(step)];
-    struct qn_plan_device *last = &plan->devices[plan->segments[plan->n_segments - 1].device];
-    struct qn_plan_device *from = &plan->devices[result->device];
-    uint64_t fetched = 0;
-    status = fetch(plan, result, step, &fetched, err);
-    if (!status && (last != from || fetched == 0))
-        status = wait_for(plan, last, point, err);
-    if (!status && fetched > 0)
-        status = wait_for(plan, from, fetched, err);
-    return status;
+    return fetch(plan, run, ticket, err);
 }
 
 uint64_t qn_plan_fetched_bytes(const struct qn_plan *plan, uint32_t device)

@@ -178,11 +178,37 @@ enum quern_status qn_plan_prepare(struct qn_plan *plan, const struct qn_plan_par
                                   struct quern_error *err);
 void qn_plan_destroy(const struct quern_callbacks *cb, struct qn_plan **plan);
 
-/* Runs one step and waits for it. `pools[device]` lists the KV pools of every home in that device's handles.
- * On failure plan->failed is the device that did it. */
-enum quern_status qn_plan_run(struct qn_plan *plan, const struct quern_step *step,
-                              const struct quern_kv_pools *const *pools, uint32_t n_homes, bool trace,
-                              struct quern_error *err);
+/* Bytes in a buffer of a device. */
+struct qn_plan_place {
+    struct quern_buffer *buffer; /* NULL: nowhere */
+    uint64_t offset;
+};
+
+/* A run of a plan. */
+struct qn_plan_run {
+    const struct quern_step *step;
+    const struct quern_kv_pools *const *pools; /* [device]: of every home, in that device's handles */
+    uint32_t n_homes;
+    bool trace;
+    /* For plans whose only device is capable of QUERN_CAPS_AHEAD: */
+    struct qn_plan_place token;  /* where the step's first token is; nowhere: in the step */
+    struct qn_plan_place result; /* where the result is to be copied, in the heap that the host sees; nowhere:
+                                    qn_plan_result */
+};
+
+/* A run that was given to the devices. It does not need its plan any more. */
+struct qn_plan_ticket {
+    struct qn_plan_device *device; /* the last */
+    uint64_t point;
+    uint64_t hang_ns;
+};
+
+/* Gives one step to the devices; where there are several, all but the last have finished. On failure
+ * plan->failed is the device that did it. */
+enum quern_status qn_plan_start(struct qn_plan *plan, const struct qn_plan_run *run,
+                                struct qn_plan_ticket *ticket, struct quern_error *err);
+/* Waits for it. If it fails, ticket->device does. */
+enum quern_status qn_plan_wait(const struct qn_plan_ticket *ticket, struct quern_error *err);
 /* Bytes that a device must have room for, so that results can be fetched from it. */
 uint64_t qn_plan_fetched_bytes(const struct qn_plan *plan, uint32_t device);
 /* Which result a step brings to the host. */

@@ -133,10 +133,13 @@ static enum quern_status draw(struct quern_session *session, struct quern_sample
     return quern_sampler_draw(sampler, quern_session_logits(session, n_rows - 1), token, err);
 }
 
+/* more: it is not the last token. */
 static enum quern_status feed(struct quern_session *session, const struct quern_generate_params *params,
-                              int32_t token, struct quern_error *err)
+                              int32_t token, bool more, struct quern_error *err)
 {
     uint32_t n_best = quern_sampler_n_best(params->sampler);
+    if (n_best == 1 && more)
+        return quern_session_feed_greedy(session, params->seq, &token, 1, err);
     return n_best > 0 ? quern_session_feed_best(session, params->seq, &token, 1, n_best, err)
                       : quern_session_feed(session, params->seq, &token, 1, err);
 }
@@ -195,10 +198,10 @@ static enum quern_status round_of(struct generation *g, struct quern_session *se
     if (status != QUERN_OK || stopped)
         return status;
 
-    begin = qn_now_ns();
-    status = feed(session, params, token, err);
-    result->decode_ns += qn_now_ns() - begin;
     bool enough = params->max_tokens >= 0 && result->n_tokens >= (uint64_t)params->max_tokens;
+    begin = qn_now_ns();
+    status = feed(session, params, token, !enough, err);
+    result->decode_ns += qn_now_ns() - begin;
     if (status == QUERN_ERR_CONTEXT) {
         result->reason = enough ? QUERN_STOP_LENGTH : QUERN_STOP_CONTEXT;
         return QUERN_OK;

@@ -2,6 +2,7 @@
  * fault. */
 #include "session/session.h"
 
+#include "session/ahead.h"
 #include "session/step.h"
 
 #include <string.h>
@@ -27,10 +28,14 @@ static enum quern_status check_params(const struct quern_model *model,
 static enum quern_status alloc_sequences(struct quern_session *s, struct quern_error *err)
 {
     s->seqs = qn_zalloc(&s->cb, s->n_seqs, sizeof *s->seqs);
-    s->step_seqs = qn_zalloc(&s->cb, s->n_seqs, sizeof *s->step_seqs);
-    s->step = qn_zalloc(&s->cb, qn_step_bytes(s->n_batch, s->n_seqs, s->max_pages), 1);
-    if (!s->seqs || !s->step_seqs || !s->step)
+    if (!s->seqs)
         return qn_fail_memory(err, "a session");
+    for (size_t i = 0; i < QN_LEN(s->flights); i++) {
+        s->flights[i].seqs = qn_zalloc(&s->cb, s->n_seqs, sizeof *s->flights[i].seqs);
+        s->flights[i].step = qn_zalloc(&s->cb, qn_step_bytes(s->n_batch, s->n_seqs, s->max_pages), 1);
+        if (!s->flights[i].seqs || !s->flights[i].step)
+            return qn_fail_memory(err, "a session");
+    }
     for (uint32_t i = 0; i < s->n_seqs; i++) {
         struct qn_sequence *seq = &s->seqs[i];
         seq->tokens = qn_alloc(&s->cb, s->n_ctx, sizeof *seq->tokens);
@@ -72,6 +77,7 @@ static enum quern_status follow_model(struct quern_session *s, struct quern_erro
                                                 (struct qn_kv_size){s->n_seqs, s->n_ctx}, &variant, err);
     if (status)
         return status;
+    qn_ahead_drop(s);
     if (s->variant)
         qn_kv_finish(&s->kv);
     qn_kv_init(&s->kv, &s->cb, &variant->kv, s->model->plan_devices, s->model->n_devices);
@@ -136,6 +142,7 @@ void quern_session_destroy(struct quern_session **out)
     struct quern_callbacks cb = s->cb;
     if (s->variant) {
         qn_mutex_lock(&s->model->lock);
+        qn_ahead_finish(s);
         qn_kv_finish(&s->kv);
         qn_mutex_unlock(&s->model->lock);
     }
@@ -145,8 +152,10 @@ void quern_session_destroy(struct quern_session **out)
             qn_free(&cb, s->seqs[i].pages[g]);
     }
     qn_free(&cb, s->seqs);
-    qn_free(&cb, s->step_seqs);
-    qn_free(&cb, s->step);
+    for (size_t i = 0; i < QN_LEN(s->flights); i++) {
+        qn_free(&cb, s->flights[i].seqs);
+        qn_free(&cb, s->flights[i].step);
+    }
     qn_free(&cb, s->logits);
     qn_free(&cb, s->times);
     qn_free(&cb, s);
@@ -164,6 +173,7 @@ struct feed {
     uint32_t seq;
     size_t n;
     uint32_t n_best; /* candidates of the last one that are wanted in place of its logits; 0: the logits */
+    bool ahead;      /* the best is likely to be fed next */
 };
 
 static struct quern_item item_at(const struct feed *feed, size_t i)
@@ -180,10 +190,12 @@ static enum quern_status catch_up(struct quern_session *s, uint32_t seq_index, u
     struct qn_sequence *seq = &s->seqs[seq_index];
     while (seq->kv_len < seq->len) {
         uint32_t n = seq->len - seq->kv_len < s->n_batch ? seq->len - seq->kv_len : s->n_batch;
-        qn_step_begin(s, 0);
+        struct qn_flight *flight = qn_step_begin(s, 0);
         for (uint32_t i = 0; i < n; i++)
-            qn_step_push(s, seq_index, seq->tokens[seq->kv_len + i], false);
-        enum quern_status status = qn_step_run(s, failed, err);
+            qn_step_push(s, flight, seq_index, seq->tokens[seq->kv_len + i], false);
+        enum quern_status status = qn_step_start(s, flight, failed, err);
+        if (!status)
+            status = qn_step_finish(s, flight, failed, err);
         if (status)
             return status;
         if (qn_cancelled(&s->cb))
@@ -205,28 +217,56 @@ static size_t chunk_size(const struct quern_session *s, const struct feed *feed,
     return n;
 }
 
+/* Starts the step of the items at .. at + n. */
+static enum quern_status start_items(struct quern_session *s, const struct feed *feed, size_t at, size_t n,
+                                     struct qn_flight **flight, uint32_t *failed, struct quern_error *err)
+{
+    bool last = at + n == feed->n;
+    for (size_t i = at; i < at + n; i++) {
+        enum quern_status status = catch_up(s, item_at(feed, i).seq, failed, err);
+        if (status)
+            return status;
+    }
+    *flight = qn_step_begin(s, last ? feed->n_best : 0);
+    for (size_t i = at; i < at + n; i++) {
+        struct quern_item item = item_at(feed, i);
+        struct qn_sequence *seq = &s->seqs[item.seq];
+        seq->tokens[seq->len + seq->pending] = item.token;
+        qn_step_push(s, *flight, item.seq, item.token, item.logits);
+    }
+    if (last && n == 1 && feed->ahead)
+        qn_ahead_prepare(s, *flight);
+    return qn_step_start(s, *flight, failed, err);
+}
+
 /* One attempt at items at .. at + n, whose tokens are the next of their sequences. */
 static enum quern_status try_chunk(struct quern_session *s, const struct feed *feed, size_t at, size_t n,
                                    uint32_t *failed, struct quern_error *err)
 {
     *failed = QUERN_NONE;
     enum quern_status status = follow_model(s, err);
-    for (size_t i = at; i < at + n && !status; i++)
-        status = catch_up(s, item_at(feed, i).seq, failed, err);
     if (status)
         return status;
-    qn_step_begin(s, at + n == feed->n ? feed->n_best : 0);
-    for (size_t i = at; i < at + n; i++) {
-        struct quern_item item = item_at(feed, i);
-        struct qn_sequence *seq = &s->seqs[item.seq];
-        seq->tokens[seq->len + seq->pending] = item.token;
-        qn_step_push(s, item.seq, item.token, item.logits);
-    }
-    status = qn_step_run(s, failed, err);
+    struct qn_flight *flight = NULL;
+    if (feed->n == 1 && feed->n_best == 1)
+        flight = qn_ahead_take(s, feed->seq, feed->tokens[0]);
+    else
+        qn_ahead_drop(s);
+    if (flight)
+        s->seqs[feed->seq].tokens[s->seqs[feed->seq].len] = feed->tokens[0];
+    else
+        status = start_items(s, feed, at, n, &flight, failed, err);
+    if (!status && feed->ahead && at + n == feed->n)
+        qn_ahead_start(s, feed->seq, flight);
     if (!status)
-        for (size_t i = at; i < at + n; i++)
-            s->seqs[item_at(feed, i).seq].len++;
-    return status;
+        status = qn_step_finish(s, flight, failed, err);
+    if (status) {
+        qn_ahead_drop(s);
+        return status;
+    }
+    for (size_t i = at; i < at + n; i++)
+        s->seqs[item_at(feed, i).seq].len++;
+    return QUERN_OK;
 }
 
 /* A chunk, on other devices if one fails. */
@@ -390,6 +430,12 @@ enum quern_status quern_session_feed_best(struct quern_session *s, uint32_t seq,
         return qn_fail(err, QUERN_ERR_PARAM, "the best %u logits, expected 1 to %u of a vocabulary of %u",
                        n_best, QUERN_MAX_BEST, s->model->facts.n_vocab);
     return eval(s, &(struct feed){.tokens = tokens, .seq = seq, .n = n, .n_best = n_best}, err);
+}
+
+enum quern_status quern_session_feed_greedy(struct quern_session *s, uint32_t seq, const int32_t *tokens,
+                                            size_t n, struct quern_error *err)
+{
+    return eval(s, &(struct feed){.tokens = tokens, .seq = seq, .n = n, .n_best = 1, .ahead = true}, err);
 }
 
 /* ---- sequences ---- */

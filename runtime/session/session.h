@@ -15,10 +15,29 @@ struct qn_sequence {
     int32_t *tokens; /* [n_ctx] */
     uint32_t len;
     uint32_t kv_len;
-    uint32_t pending; /* tokens of the step in the making, after len */
+    uint32_t flying;  /* tokens of steps under way, after kv_len */
+    uint32_t pending; /* tokens of the step in the making, after those */
     uint32_t row;     /* of the step's tables */
     bool in_step;
     uint32_t *pages[QUERN_MAX_KV_GROUPS]; /* [max_pages]; QUERN_NONE: none, or freed */
+};
+
+/* A step, and the run that it became. */
+struct qn_flight {
+    struct quern_step *step;            /* the step block */
+    uint32_t *seqs;                     /* sequences in the step, by row */
+    struct qn_plan_place token, result; /* see struct qn_plan_run */
+    struct qn_plan *plan;               /* valid while the lock is held that was when it started */
+    struct qn_plan_ticket ticket;
+};
+
+/* A step that was started before its token was known, see ahead.c. */
+struct qn_ahead {
+    struct qn_flight *flight; /* NULL: there is none */
+    uint32_t seq;
+    bool stale;                   /* the sequence is another one by now */
+    struct qn_plan_device device; /* of the slots, as it was */
+    struct quern_buffer *slots;   /* results, one for each flight */
 };
 
 struct quern_session {
@@ -34,8 +53,9 @@ struct quern_session {
     struct qn_variant *variant; /* valid while generation is the model's */
     uint32_t generation;
 
-    struct quern_step *step; /* the step block */
-    uint32_t *step_seqs;     /* sequences in the step, by row */
+    struct qn_flight flights[2]; /* used by turns */
+    uint32_t next_flight;
+    struct qn_ahead ahead;
 
     float *logits; /* [cap_logits][n_vocab] */
     size_t n_logits, cap_logits;

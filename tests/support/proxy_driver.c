@@ -10,12 +10,16 @@
 
 enum { MAX_JOBS = 64 };
 
-/* A run whose time has not come: with copies of all that is valid only during the call. */
+/* A run whose time has not come, with copies of all that is valid only during the call; or a copy. */
 struct job {
-    struct quern_prepared *prepared;
+    struct quern_prepared *prepared; /* NULL: a copy */
+    struct quern_buffer *dst, *src;
+    uint64_t dst_offset, src_offset, bytes;
     struct quern_step *step;
     struct quern_kv_pools *kv;
     uint32_t n_homes, trace;
+    struct quern_buffer *token; /* see struct quern_run_args */
+    uint64_t token_offset;
     uint64_t point;
     uint64_t due_ns;
 };
@@ -75,6 +79,9 @@ static void run_job(struct quern_device *device, struct job *job)
     uint64_t now = qn_now_ns();
     if (now < job->due_ns)
         qn_sleep_ns(job->due_ns - now);
+    if (job->token)
+        memcpy((char *)job->step + job->step->token,
+               (char *)device->inner->buffer_map(device->cpu, job->token) + job->token_offset, 4);
     struct quern_run_args args = {.struct_size = sizeof args,
                                   .n_homes = job->n_homes,
                                   .step = job->step,
@@ -82,7 +89,9 @@ static void run_job(struct quern_device *device, struct job *job)
                                   .trace = job->trace};
     struct quern_error err = {0};
     uint64_t point;
-    int32_t status = device->inner->run(device->cpu, job->prepared, &args, &point, &err);
+    int32_t status = job->prepared ? device->inner->run(device->cpu, job->prepared, &args, &point, &err)
+                                   : device->inner->copy(device->cpu, job->dst, job->dst_offset, job->src,
+                                                         job->src_offset, job->bytes, &point, &err);
     qn_mutex_lock(&device->lock);
     if (status && !device->status) {
         device->status = status;
@@ -119,6 +128,17 @@ static void quiesce(struct quern_device *device)
     qn_mutex_lock(&device->lock);
     while (device->n_jobs > 0)
         qn_cond_wait(&device->changed, &device->lock);
+    qn_mutex_unlock(&device->lock);
+}
+
+static void submit(struct quern_device *device, struct job job, uint64_t *point)
+{
+    qn_mutex_lock(&device->lock);
+    while (device->n_jobs == MAX_JOBS)
+        qn_cond_wait(&device->changed, &device->lock);
+    *point = job.point = ++device->submitted;
+    device->jobs[(device->first + device->n_jobs++) % MAX_JOBS] = job;
+    qn_cond_broadcast(&device->changed);
     qn_mutex_unlock(&device->lock);
 }
 
@@ -188,6 +208,8 @@ static void proxy_caps(struct quern_device *device, struct quern_caps *caps)
     device->inner->caps(device->cpu, caps);
     if (device->proxy->max_pool_bytes > 0)
         caps->max_pool_bytes = device->proxy->max_pool_bytes;
+    if (!device->proxy->no_ahead)
+        caps->flags |= QUERN_CAPS_AHEAD;
     if (device->proxy->no_import)
         caps->heap[0].flags &= ~(uint32_t)QUERN_HEAP_IMPORT;
     if (enter(device->proxy, QN_PROXY_CAPS, &err))
@@ -234,14 +256,11 @@ static int32_t proxy_copy(struct quern_device *device, struct quern_buffer *dst,
     int32_t status = enter(device->proxy, QN_PROXY_COPY, err);
     if (status)
         return status;
-    quiesce(device);
-    uint64_t inner_point;
-    status = device->inner->copy(device->cpu, dst, dst_offset, src, src_offset, bytes, &inner_point, err);
-    qn_mutex_lock(&device->lock);
-    if (!status)
-        *point = device->done = ++device->submitted;
-    qn_mutex_unlock(&device->lock);
-    return status;
+    submit(device,
+           (struct job){
+               .dst = dst, .src = src, .dst_offset = dst_offset, .src_offset = src_offset, .bytes = bytes},
+           point);
+    return QUERN_OK;
 }
 
 static int32_t proxy_prepare(struct quern_device *device, const struct quern_segment *segment,
@@ -283,16 +302,13 @@ static int32_t proxy_run(struct quern_device *device, struct quern_prepared *pre
                       .kv = copy_of(args->kv, args->n_homes * sizeof *args->kv),
                       .n_homes = args->n_homes,
                       .trace = args->trace,
+                      .token = args->token,
+                      .token_offset = args->token_offset,
                       .due_ns = qn_now_ns() + device->proxy->delay_ns};
     for (uint32_t h = 0; h < job.n_homes; h++)
         job.kv[h].pool = copy_of((const void *)args->kv[h].pool, args->kv[h].n_pools * sizeof job.kv[h].pool);
-    qn_mutex_lock(&device->lock);
-    while (device->n_jobs == MAX_JOBS)
-        qn_cond_wait(&device->changed, &device->lock);
-    *point = job.point = ++device->submitted;
-    device->jobs[(device->first + device->n_jobs++) % MAX_JOBS] = job;
-    qn_cond_broadcast(&device->changed);
-    qn_mutex_unlock(&device->lock);
+    device->proxy->tokens += args->token != NULL;
+    submit(device, job, point);
     return QUERN_OK;
 }
 

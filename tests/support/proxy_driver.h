@@ -30,10 +30,12 @@ struct qn_proxy {
     enum quern_status fault_status;
     uint64_t max_pool_bytes; /* of a KV pool; 0: as the CPU has it */
     bool no_import;          /* weights are copied */
+    bool no_ahead;           /* without QUERN_CAPS_AHEAD */
     /* what the proxy counts */
     uint32_t calls[QN_PROXY_FAULTS];
     uint32_t releases, destroys, closes;
-    uint32_t late; /* waits that found the work unfinished */
+    uint32_t late;   /* waits that found the work unfinished */
+    uint32_t tokens; /* runs that took their token from a buffer */
 };
 
 /* Settings and counters of proxy 0 ("proxyA") or 1 ("proxyB"). */

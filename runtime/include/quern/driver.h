@@ -396,6 +396,12 @@ enum quern_layout {
  * come and go by copies from and to buffers of another heap, which is QUERN_HEAP_HOST_VISIBLE. */
 #define QUERN_MAX_HEAPS 4
 
+enum quern_caps_flags {
+    /* A prepared segment can be run again while its last run is under way, and take the token of
+     * quern_run_args.token. */
+    QUERN_CAPS_AHEAD = 1,
+};
+
 struct quern_caps {
     uint32_t struct_size;
     uint32_t n_heaps;
@@ -411,7 +417,7 @@ struct quern_caps {
     uint64_t max_buffer_bytes;
     uint64_t max_pool_bytes; /* of a KV pool; 0: as of any buffer */
     uint32_t max_pools;      /* of one home; 0: any number */
-    uint32_t pad;
+    uint32_t flags;          /* enum quern_caps_flags */
 };
 
 /* ---------------------------------------------------------------- bring-up */
@@ -481,6 +487,11 @@ struct quern_run_args {
     const struct quern_step *step; /* valid during the call: a driver copies what it needs later */
     const struct quern_kv_pools *kv;
     uint32_t trace; /* keep times per node for `times` */
+    uint32_t pad;
+    /* With QUERN_CAPS_AHEAD: where work given to the device before leaves the step's first token, an int32 at
+     * byte token_offset. The step block does not know it. NULL: it does. */
+    struct quern_buffer *token;
+    uint64_t token_offset;
 };
 
 struct quern_node_time {
@@ -530,6 +541,7 @@ struct quern_driver {
     /* A buffer over memory of the host, which outlives it. NULL: the device cannot. */
     int32_t (*buffer_import)(struct quern_device *device, void *memory, uint64_t bytes,
                              struct quern_buffer **buffer, struct quern_error *err);
+    /* Work given to the device before is finished with it first. */
     void (*buffer_destroy)(struct quern_device *device, struct quern_buffer *buffer);
     /* Address of a host-visible buffer, for as long as it lives; NULL where it is not. */
     void *(*buffer_map)(struct quern_device *device, struct quern_buffer *buffer);

@@ -48,6 +48,13 @@ QUERN_API enum quern_status quern_session_feed_best(struct quern_session *sessio
                                                     const int32_t *tokens, size_t n, uint32_t n_best,
                                                     struct quern_error *err);
 
+/* As quern_session_feed_best of one candidate, for callers that will most likely feed that one next, alone
+ * and by this function or quern_session_feed_best: a device that can begins with it at once, before it is
+ * known here. What is fed instead is as right, the device has then worked for nothing. */
+QUERN_API enum quern_status quern_session_feed_greedy(struct quern_session *session, uint32_t seq,
+                                                      const int32_t *tokens, size_t n,
+                                                      struct quern_error *err);
+
 /* Makes the sequence consist of exactly these tokens. Keys and values of the longest common prefix with what
  * any sequence of this session holds are reused, the rest is evaluated (at least the last token). *n_reused
  * may be NULL. A prompt that cannot be taken (bad tokens, longer than the context) leaves the sequence as it
