@@ -1,8 +1,7 @@
 /* MATMUL and, with -DMOE, MOE_MATMUL, for many columns; what is computed is as in matvec.comp.
  *
- * A workgroup has a tile of ROWS by COLUMNS of the result. Tiles of W, decoded, and of X pass through shared memory,
- * DEPTH quads of k at a time. With two weights the first half of a tile's rows is W and the second W1. MOE: a tile's
- * columns are slots of one expert, as moe_sort.comp put them in order.
+ * A workgroup has a tile of ROWS by COLUMNS of the result (lib/tile.glsl). Tiles of W, decoded, and of X pass through
+ * shared memory, DEPTH quads of k at a time. With two weights the first half of a tile's rows is W and the second W1.
  *
  * In floats, LANES invocations lie side by side along the rows, each with TM rows LANES apart and TN columns; those of
  * a subgroup have the same columns, so that reading X is a broadcast. With -DCOOPMAT a subgroup has TM by TN
@@ -36,6 +35,7 @@ const uint STRIDE = DEPTH + 1; /* quads, an odd number: rows begin in different 
 const uint STRIPS = gl_WorkGroupSize.x / LANES, COLUMNS = STRIPS * STRIP;
 #include "lib/step.glsl"
 #include "lib/product.glsl"
+#include "lib/tile.glsl"
 
 #ifdef COOPMAT
 shared float16_t w_tile[ROWS * STRIDE];
@@ -45,37 +45,6 @@ shared float result[STRIPS * N * ROWS];
 shared vec4 w_tile[ROWS * STRIDE];
 shared vec4 x_tile[COLUMNS * STRIDE];
 #endif
-shared uint x_begin[COLUMNS]; /* first element of each column; NONE: there is no such column */
-shared uint y_begin[COLUMNS];
-
-/* Where the columns of this workgroup are, and its expert. False: it has nothing to do. */
-bool find_columns(out uint expert)
-{
-    expert = 0;
-#ifdef MOE
-    uint tile = 4 + 3 * gl_WorkGroupID.y, list_at = extra[3]; /* as moe_sort.comp writes them */
-    expert = extra[tile];
-    uint begin = list_at + extra[tile + 1], n_columns = extra[tile + 2];
-    if (expert - first >= count)
-        return false;
-#else
-    uint begin = gl_WorkGroupID.y * COLUMNS, all = step_rows(per_output != 0);
-    if (begin >= all)
-        return false;
-    uint n_columns = all - begin;
-#endif
-    for (uint c = gl_LocalInvocationIndex; c < COLUMNS; c += gl_WorkGroupSize.x) {
-#ifdef MOE
-        uint slot = c < n_columns ? extra[begin + c] : 0, from = per_slot != 0 ? slot : slot / n_used;
-#else
-        uint slot = begin + c, from = slot;
-#endif
-        x_begin[c] = c < n_columns ? from * column_stride() : NONE;
-        y_begin[c] = slot * n[product];
-    }
-    barrier();
-    return true;
-}
 
 /* ---- tiles ---- */
 
@@ -102,12 +71,12 @@ void put_column(uint c, uint q, uint quad)
 }
 
 /* Fills the tiles with the quads from `quad` on. */
-void load_tiles(uint quad, uint group_row, uint n_rows, uint weight_row)
+void load_tiles(uint quad, Tile tile)
 {
     for (uint e = gl_LocalInvocationIndex; e < ROWS * DEPTH; e += gl_WorkGroupSize.x) {
         uint r = e / DEPTH, q = e % DEPTH;
         matrix = GATED == 1 && r >= ROWS / 2 ? 1 : 0;
-        uint row = weight_row + min(group_row + (GATED == 1 ? r % (ROWS / 2) : r), n_rows - 1);
+        uint row = tile.weight_row + min(tile.row + (GATED == 1 ? r % (ROWS / 2) : r), tile.n_rows - 1);
         uint at = (matrix == 0 ? weight_at[product] : weight_at[1]) + row * row_bytes;
         put_weights(r, q, weights_of(at, 4 * (quad + q)));
     }
@@ -118,7 +87,7 @@ void load_tiles(uint quad, uint group_row, uint n_rows, uint weight_row)
 /* ---- results ---- */
 
 /* Row r of column `at` of those that each of the strips has put there, one strip after another. */
-float result_of(uint at, uint r)
+float sum_of(uint at, uint r)
 {
 #ifdef COOPMAT
     return result[at * ROWS + r];
@@ -128,43 +97,21 @@ float result_of(uint at, uint r)
 }
 
 /* Stores columns c to c + AT_ONCE - 1 of every strip. */
-void store_columns(uint c, uint group_row, uint n_rows, uint first_row, uint expert)
+void store_columns(uint c, Tile tile)
 {
     const uint rows = GATED == 1 ? ROWS / 2 : ROWS;
     for (uint e = gl_LocalInvocationIndex; e < STRIPS * AT_ONCE * rows; e += gl_WorkGroupSize.x) {
-        uint r = e % rows, at = e / rows, row = group_row + r;
-        uint column = at / AT_ONCE * STRIP + c + at % AT_ONCE, to = y_begin[column] + first_row + row;
-        if (row >= n_rows || x_begin[column] == NONE)
-            continue;
-        float factor = column_scale(x_begin[column]);
-        float v = factor * result_of(at, r), v1 = GATED == 1 ? factor * result_of(at, rows + r) : 0.0;
-        v = epilogue(v, v1, first_row + row, expert);
-#ifndef MOE
-        if (has_residual != 0)
-            v = uintBitsToFloat(extra[to]) + residual_scale * v;
-        store(to, v);
-#else
-        y[to] = v;
-#endif
+        uint r = e % rows, at = e / rows, column = at / AT_ONCE * STRIP + c + at % AT_ONCE;
+        if (is_in_tile(tile, r, column))
+            store_result(tile, r, column,
+                         result_of(tile, r, column, sum_of(at, r), GATED == 1 ? sum_of(at, rows + r) : 0.0));
     }
 }
 
 void main()
 {
-    uint expert, group = gl_WorkGroupID.x + gl_NumWorkGroups.x * gl_WorkGroupID.z;
-    const uint rows = GATED == 1 ? ROWS / 2 : ROWS;
-#ifndef MOE
-    group = choose_product(group, rows);
-#endif
-    if (!find_columns(expert))
-        return;
-#ifdef MOE
-    uint weight_row = (expert - first) * n[0], n_rows = n[0], first_row = 0;
-#else
-    uint weight_row = 0, n_rows = product == 0 ? count : n[product], first_row = first;
-#endif
-    uint group_row = group * rows;
-    if (group_row >= n_rows)
+    Tile tile;
+    if (!find_tile(GATED == 1 ? ROWS / 2 : ROWS, tile))
         return;
     uint lane = SUBGROUPS == 1 ? gl_SubgroupInvocationID : gl_LocalInvocationIndex % LANES;
     uint strip = SUBGROUPS == 1 ? gl_SubgroupID : gl_LocalInvocationIndex / LANES;
@@ -175,7 +122,7 @@ void main()
         sum[i] = coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>(0.0);
     for (uint quad = 0; quad < n_quads; quad += DEPTH) {
         barrier();
-        load_tiles(quad, group_row, n_rows, weight_row);
+        load_tiles(quad, tile);
         barrier();
         for (uint i = 0; i < 4 * DEPTH; i += K) {
             coopmat<float16_t, gl_ScopeSubgroup, M, K, gl_MatrixUseA> a[TM];
@@ -196,7 +143,7 @@ void main()
             coopMatStore(sum[c * TM + m], result, strip * N * ROWS + m * M, ROWS,
                          gl_CooperativeMatrixLayoutColumnMajor);
         barrier();
-        store_columns(c * N, group_row, n_rows, first_row, expert);
+        store_columns(c * N, tile);
     }
 #else
     float sum[TN * TM];
@@ -204,7 +151,7 @@ void main()
         sum[i] = 0.0;
     for (uint quad = 0; quad < n_quads; quad += DEPTH) {
         barrier();
-        load_tiles(quad, group_row, n_rows, weight_row);
+        load_tiles(quad, tile);
         barrier();
         for (uint q = 0; q < DEPTH; q++) {
             vec4 a[TM];
@@ -227,7 +174,7 @@ void main()
                     w_tile[strip * ROWS + m * LANES + lane] =
                         vec4(sum[i * TM + m], sum[(i + 1) * TM + m], sum[(i + 2) * TM + m], sum[(i + 3) * TM + m]);
         barrier();
-        store_columns(c, group_row, n_rows, first_row, expert);
+        store_columns(c, tile);
     }
 #endif
 }

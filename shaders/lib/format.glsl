@@ -88,9 +88,14 @@ vec4 decode4(uint at, uint i)
     precise vec4 v = scale.x * vec4(signed_bytes4(quants4(at, i))) - scale.y;
     return v;
 }
-#endif
 
-#ifndef FORMAT_PLAIN
+float decode(uint at, uint i)
+{
+    vec2 scale = scales(at, i);
+    precise float v = scale.x * float(bitfieldExtract(int(quants4(at, i & ~3u)), int(i & 3u) * 8, 8)) - scale.y;
+    return v;
+}
+#elif !defined(FORMAT_PLAIN)
 /* For code that wants a weight here and there; whoever reads whole rows uses decode4. */
 float decode(uint at, uint i)
 {
