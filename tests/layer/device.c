@@ -223,6 +223,13 @@ static void clamp_properties_chain(void *chain)
         case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_PROPERTIES:
             at_most_64(QT_SET_maxBufferSize, &((VkPhysicalDeviceVulkan13Properties *)s)->maxBufferSize);
             break;
+#ifdef VK_NV_cooperative_matrix2
+        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_PROPERTIES_NV:
+            at_most_32(QT_SET_cooperativeMatrixFlexibleDimensionsMaxDimension,
+                       &((VkPhysicalDeviceCooperativeMatrix2PropertiesNV *)s)
+                            ->cooperativeMatrixFlexibleDimensionsMaxDimension);
+            break;
+#endif
         default:
             break;
         }
@@ -315,6 +322,36 @@ static void clamp_feature_chain(void *chain)
                 *feature_at(s, f) = VK_FALSE;
 }
 
+static bool plays_tensors(void)
+{
+    uint64_t value;
+    return qt_setting(QT_SET_cooperativeMatrixTensorAddressing, &value) && value;
+}
+
+#ifdef VK_NV_cooperative_matrix2
+static void set_tensors(void *chain, VkBool32 to)
+{
+    for (VkBaseOutStructure *s = chain; s; s = s->pNext) {
+        VkPhysicalDeviceCooperativeMatrix2FeaturesNV *f = (VkPhysicalDeviceCooperativeMatrix2FeaturesNV *)s;
+        if (s->sType == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV &&
+            f->cooperativeMatrixPerElementOperations)
+            f->cooperativeMatrixTensorAddressing = f->cooperativeMatrixBlockLoads = to;
+    }
+}
+#else
+static void set_tensors(void *chain, VkBool32 to)
+{
+    (void)chain;
+    (void)to;
+}
+#endif
+
+void qt_hide_tensors(const VkDeviceCreateInfo *info, bool hidden)
+{
+    if (plays_tensors())
+        set_tensors((void *)(uintptr_t)info->pNext, !hidden);
+}
+
 const char *qt_refused_feature(const VkDeviceCreateInfo *info)
 {
     for (VkBaseOutStructure *s = (VkBaseOutStructure *)(uintptr_t)info->pNext; s; s = s->pNext) {
@@ -349,6 +386,8 @@ static VKAPI_ATTR void VKAPI_CALL get_features2(VkPhysicalDevice device, VkPhysi
     qt_before(NULL, QT_GetPhysicalDeviceFeatures2);
     qt_instance_of(device)->GetPhysicalDeviceFeatures2(device, out);
     clamp_feature_chain(out);
+    if (plays_tensors())
+        set_tensors(out->pNext, VK_TRUE);
 }
 const PFN_vkGetPhysicalDeviceFeatures2 qt_instance_GetPhysicalDeviceFeatures2 = get_features2;
 

@@ -271,7 +271,9 @@ static VkResult create_below(struct qt_device *device, const VkDeviceCreateInfo 
     VkDeviceCreateInfo real = *info;
     real.enabledExtensionCount = real_extensions(info, names);
     real.ppEnabledExtensionNames = names;
+    qt_hide_tensors(info, true);
     VkResult result = create ? create(device->physical, &real, alloc, out) : VK_ERROR_INITIALIZATION_FAILED;
+    qt_hide_tensors(info, false);
     free(names);
     return result;
 }

@@ -133,11 +133,19 @@ uint32_t qt_real_memory_type(const struct qt_device *device, uint32_t type);
 uint32_t qt_shown_memory_bits(const struct qt_device *device, uint32_t real_bits);
 /* What the device to be made asks for that it was told is not there; NULL: nothing. */
 const char *qt_refused_feature(const VkDeviceCreateInfo *info);
+/* Loads of tensors, which the device lacks and the layer plays: turned off in what the device below is asked
+ * for, and on again. */
+void qt_hide_tensors(const VkDeviceCreateInfo *info, bool hidden);
 
 /* ---------------------------------------------------------------- spirv.c */
 
 /* Whether a pipeline of this code stays within the limits; breaches say where not. */
 void qt_check_code(const struct qt_device *device, const uint32_t *code, size_t n,
                    const VkSpecializationInfo *special);
+
+/* ---------------------------------------------------------------- tensors.c */
+
+/* The module without loads of tensors, which the caller frees; NULL: it has none. */
+uint32_t *qt_play_tensors(const uint32_t *code, size_t n, size_t *n_out);
 
 #endif

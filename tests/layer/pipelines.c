@@ -22,8 +22,18 @@ static VKAPI_ATTR VkResult VKAPI_CALL create_module(VkDevice handle, const VkSha
 {
     struct qt_device *device = qt_device_of(handle);
     VkResult result = qt_before(device, QT_CreateShaderModule);
+    uint64_t tensors;
+    uint32_t *played = NULL;
+    VkShaderModuleCreateInfo real = *info;
+    if (qt_setting(QT_SET_cooperativeMatrixTensorAddressing, &tensors) && tensors)
+        played = qt_play_tensors(info->pCode, info->codeSize / 4, &real.codeSize);
+    if (played) {
+        real.codeSize *= 4;
+        real.pCode = played;
+    }
     if (result == VK_SUCCESS)
-        result = device->CreateShaderModule(handle, info, alloc, out);
+        result = device->CreateShaderModule(handle, &real, alloc, out);
+    free(played);
     if (result != VK_SUCCESS)
         return result;
     struct qt_object *module = qt_object_add(device, VK_OBJECT_TYPE_SHADER_MODULE, QT_ID(*out));
