@@ -15,6 +15,7 @@ import sys
 ROW = re.compile(r'^(KERNEL|KERNEL_POOLS|KERNEL_FORMATS)\((\w+), (\w+), "([^"]+)", "([^"]*)", (\d+), (\d+)(?:,\s+"([^"]+)")?\)', re.M)
 FORMAT = re.compile(r"^QN_FORMAT_(?:PLAIN|R|RW)\((\w+), (\w+),", re.M)
 ACTIVATIONS_ONLY = {"Q8_1", "Q8_K"}  # no weights are stored in these
+EXTENSIONS = {"-DCOOPMAT": "GL_KHR_cooperative_matrix", "-DCOOPMAT2": "GL_NV_cooperative_matrix2"}  # by define
 
 
 def rows(kernels, formats):
@@ -30,11 +31,16 @@ def rows(kernels, formats):
             yield name, source, defines
 
 
-def knows(glslc, extension):
-    """Whether the compiler has the GLSL extension."""
-    text = f"#version 450\n#extension {extension} : require\nvoid main() {{}}\n"
-    return subprocess.run([glslc, "--target-env=vulkan1.2", "-fshader-stage=comp", "-o", os.devnull, "-"], input=text,
-                          text=True, capture_output=True, check=False).returncode == 0
+def vulkan_of(defines):
+    """The least Vulkan that a module needs (as in drivers/vulkan/shaderc.c)."""
+    return "vulkan1.3" if "-DCOOPMAT2" in defines else "vulkan1.2"
+
+
+def knows(glslc, define):
+    """Whether the compiler has the GLSL extension that modules with that define need."""
+    text = f"#version 450\n#extension {EXTENSIONS[define]} : require\nvoid main() {{}}\n"
+    return subprocess.run([glslc, f"--target-env={vulkan_of([define])}", "-fshader-stage=comp", "-o", os.devnull, "-"],
+                          input=text, text=True, capture_output=True, check=False).returncode == 0
 
 
 def inputs_of(depfile):
@@ -54,8 +60,9 @@ def main():
     source_dir = pathlib.Path(kernels_inc).parent
     modules = list(rows(pathlib.Path(kernels_inc).read_text(), pathlib.Path(formats_inc).read_text()))
 
-    if not knows(glslc, "GL_KHR_cooperative_matrix"):
-        modules = [module for module in modules if "-DCOOPMAT" not in module[2]]
+    for define in EXTENSIONS:
+        if not knows(glslc, define):
+            modules = [module for module in modules if define not in module[2]]
 
     folder = pathlib.Path(os.environ.get("QUERN_SPIRV") or pathlib.Path(out_c).with_suffix(".spv"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,9 +71,9 @@ def main():
     def build(module):
         name, source, defines = module
         target, deps, key = (folder / (name + end) for end in (".spv", ".d", ".key"))
-        command = [glslc, "--target-env=vulkan1.2", "-fshader-stage=comp", "-O", "-MD", "-MF", str(deps),
+        command = [glslc, f"--target-env={vulkan_of(defines)}", "-fshader-stage=comp", "-O", "-MD", "-MF", str(deps),
                    *(f"-I{d}" for d in folders), *defines, str(source_dir / source), "-o", str(target)]
-        check = [spirv_val, "--target-env", "vulkan1.2", str(target)]
+        check = [spirv_val, "--target-env", vulkan_of(defines), str(target)]
         made_by = [version, bool(spirv_val), source, defines]
         try:
             if key.read_text() == digest(made_by, inputs_of(deps)):

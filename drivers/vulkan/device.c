@@ -12,6 +12,59 @@ static const uint32_t grid_words[] = {
 
 /* ---- opening ---- */
 
+/* Features beyond those of Vulkan 1.2. */
+struct features {
+    VkPhysicalDeviceShaderIntegerDotProductFeatures dot;
+    VkPhysicalDeviceSubgroupSizeControlFeatures sizes;
+#ifdef VK_KHR_cooperative_matrix
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR coopmat;
+#endif
+#ifdef VK_NV_cooperative_matrix2
+    VkPhysicalDeviceCooperativeMatrix2FeaturesNV coopmat2;
+#endif
+    VkPhysicalDeviceMaintenance4Features size_by_id;
+};
+
+static void *chain(void *features, void *next, bool wanted)
+{
+    ((VkBaseOutStructure *)features)->pNext = next;
+    return wanted ? features : next;
+}
+
+/* Turns on those that the device has and kernels use: the first of the chain, NULL: none. */
+static void *chain_features(const struct qn_vk_facts *facts, struct features *f)
+{
+    *f = (struct features){
+        .dot = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES,
+                .shaderIntegerDotProduct = VK_TRUE},
+        .sizes = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES,
+                  .subgroupSizeControl = VK_TRUE,
+                  .computeFullSubgroups = VK_TRUE},
+#ifdef VK_KHR_cooperative_matrix
+        .coopmat = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
+                    .cooperativeMatrix = VK_TRUE},
+#endif
+#ifdef VK_NV_cooperative_matrix2
+        .coopmat2 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV,
+                     .cooperativeMatrixWorkgroupScope = facts->flexible.workgroup,
+                     .cooperativeMatrixFlexibleDimensions = VK_TRUE,
+                     .cooperativeMatrixPerElementOperations = VK_TRUE,
+                     .cooperativeMatrixTensorAddressing = VK_TRUE,
+                     .cooperativeMatrixBlockLoads = VK_TRUE},
+#endif
+        .size_by_id = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_FEATURES,
+                       .maintenance4 = VK_TRUE}};
+    void *first = chain(&f->dot, NULL, facts->features >> QN_VK_INT_DOT & 1);
+    first = chain(&f->sizes, first, facts->features >> QN_VK_SUBGROUP_SIZE & 1);
+#ifdef VK_KHR_cooperative_matrix
+    first = chain(&f->coopmat, first, qn_vk_has_coopmat(facts));
+#endif
+#ifdef VK_NV_cooperative_matrix2
+    first = chain(&f->coopmat2, first, qn_vk_has_coopmat2(facts));
+#endif
+    return chain(&f->size_by_id, first, qn_vk_has_coopmat2(facts)); /* which are modules of SPIR-V 1.6 */
+}
+
 static enum quern_status create_device(struct quern_device *device, struct quern_error *err)
 {
     const float priority = 1.0f;
@@ -19,33 +72,19 @@ static enum quern_status create_device(struct quern_device *device, struct quern
                                            .queueFamilyIndex = device->facts.queue,
                                            .queueCount = 1,
                                            .pQueuePriorities = &priority};
-    VkPhysicalDeviceShaderIntegerDotProductFeatures dot = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES,
-        .shaderIntegerDotProduct = VK_TRUE};
-    bool has_dot = device->facts.features >> QN_VK_INT_DOT & 1;
-    bool has_coopmat = qn_vk_has_coopmat(&device->facts);
-    void *more = has_dot ? &dot : NULL;
-    VkPhysicalDeviceSubgroupSizeControlFeatures sizes = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES,
-        .pNext = more,
-        .subgroupSizeControl = VK_TRUE,
-        .computeFullSubgroups = VK_TRUE};
-    more = device->facts.features >> QN_VK_SUBGROUP_SIZE & 1 ? &sizes : more;
-#ifdef VK_KHR_cooperative_matrix
-    VkPhysicalDeviceCooperativeMatrixFeaturesKHR coopmat = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
-        .pNext = more,
-        .cooperativeMatrix = VK_TRUE};
-    more = has_coopmat ? &coopmat : more;
-#endif
-    const char *extensions[2];
+    bool has_coopmat = qn_vk_has_coopmat(&device->facts), has_coopmat2 = qn_vk_has_coopmat2(&device->facts);
+    const char *extensions[3];
     uint32_t n_extensions = 0;
     if (has_coopmat)
         extensions[n_extensions++] = "VK_KHR_cooperative_matrix";
+    if (has_coopmat2)
+        extensions[n_extensions++] = "VK_NV_cooperative_matrix2";
+    struct features more;
     VkPhysicalDeviceVulkan12Features v12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
-                                            .pNext = more,
+                                            .pNext = chain_features(&device->facts, &more),
                                             .timelineSemaphore = VK_TRUE,
                                             .shaderFloat16 = has_coopmat,
+                                            .bufferDeviceAddress = has_coopmat2,
                                             .vulkanMemoryModel = has_coopmat};
     VkPhysicalDeviceVulkan11Features v11 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
                                             .pNext = &v12,

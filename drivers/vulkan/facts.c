@@ -138,6 +138,66 @@ static uint32_t coopmat_shape(const struct qn_vk_instance *instance, VkPhysicalD
     return shape;
 }
 
+#ifdef VK_NV_cooperative_matrix2
+/* Whether kernels can load tensors that they decode, and finish elements. */
+static bool has_tensors(const struct qn_vk_instance *instance, VkPhysicalDevice device, bool *workgroup)
+{
+    VkPhysicalDeviceCooperativeMatrix2FeaturesNV here = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV};
+    VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+                                          .pNext = &here};
+    instance->api.GetPhysicalDeviceFeatures2(device, &features);
+    *workgroup = here.cooperativeMatrixWorkgroupScope;
+    return here.cooperativeMatrixFlexibleDimensions && here.cooperativeMatrixPerElementOperations &&
+           here.cooperativeMatrixTensorAddressing && here.cooperativeMatrixBlockLoads;
+}
+
+static bool is_better(const VkCooperativeMatrixFlexibleDimensionsPropertiesNV *at,
+                      const struct qn_vk_flexible *than, bool workgroup)
+{
+    bool whole = at->scope == VK_SCOPE_WORKGROUP_KHR;
+    return at->AType == VK_COMPONENT_TYPE_FLOAT16_KHR && at->BType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
+           at->CType == VK_COMPONENT_TYPE_FLOAT32_KHR && at->ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
+           (whole ? workgroup : at->scope == VK_SCOPE_SUBGROUP_KHR) &&
+           (than->m == 0 || whole > than->workgroup ||
+            (whole && at->workgroupInvocations > than->invocations));
+}
+#endif
+
+/* The cooperative matrices of any size: of workgroups, the largest, rather than of subgroups. */
+static struct qn_vk_flexible flexible_matrices(const struct qn_vk_instance *instance, VkPhysicalDevice device)
+{
+    struct qn_vk_flexible best = {0};
+#ifdef VK_NV_cooperative_matrix2
+    bool workgroup;
+    PFN_vkGetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV get =
+        (PFN_vkGetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV)instance->get_proc(
+            instance->handle, "vkGetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV");
+    VkCooperativeMatrixFlexibleDimensionsPropertiesNV all[64];
+    uint32_t n = QN_LEN(all);
+    for (uint32_t i = 0; i < n; i++)
+        all[i] = (VkCooperativeMatrixFlexibleDimensionsPropertiesNV){
+            .sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_FLEXIBLE_DIMENSIONS_PROPERTIES_NV};
+    if (!has_tensors(instance, device, &workgroup) || !get || get(device, &n, all) < 0)
+        return best;
+    for (uint32_t i = 0; i < n; i++)
+        if (is_better(&all[i], &best, workgroup))
+            best = (struct qn_vk_flexible){.m = all[i].MGranularity,
+                                           .n = all[i].NGranularity,
+                                           .k = all[i].KGranularity,
+                                           .workgroup = all[i].scope == VK_SCOPE_WORKGROUP_KHR,
+                                           .invocations = all[i].workgroupInvocations};
+    VkPhysicalDeviceCooperativeMatrix2PropertiesNV limits = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_PROPERTIES_NV};
+    VkPhysicalDeviceProperties2 properties = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
+                                              .pNext = &limits};
+    instance->api.GetPhysicalDeviceProperties2(device, &properties);
+    best.most = limits.cooperativeMatrixFlexibleDimensionsMaxDimension;
+    best.reserved = best.workgroup ? limits.cooperativeMatrixWorkgroupScopeReservedSharedMemory : 0;
+#endif
+    return best;
+}
+
 static void read_features(const struct qn_vk_instance *instance, struct qn_vk_facts *facts,
                           const VkPhysicalDeviceSubgroupProperties *subgroup)
 {
@@ -162,6 +222,11 @@ static void read_features(const struct qn_vk_instance *instance, struct qn_vk_fa
         facts->features |= (uint32_t)here[f] << f;
     if (facts->features >> QN_VK_COOPMAT & 1 && v12.shaderFloat16 && v12.vulkanMemoryModel)
         facts->coopmat = coopmat_shape(instance, facts->handle);
+    if (facts->coopmat && facts->features >> QN_VK_COOPMAT2 & 1 && v13.maintenance4 &&
+        v12.bufferDeviceAddress)
+        facts->flexible = flexible_matrices(instance, facts->handle);
+    if (facts->flexible.m == 0) /* the extension has parts, of which a device may lack some */
+        facts->features &= ~(1u << QN_VK_COOPMAT2);
     if (!v11.storageBuffer16BitAccess)
         facts->missing = "16-bit storage";
     else if (!v12.timelineSemaphore)

@@ -104,6 +104,10 @@ void qn_vk_facts_print(const struct qn_vk_instance *instance, const struct qn_vk
     put(&lines, "subgroup size: %u (%u to %u)\n", facts->subgroup, facts->min_subgroup, facts->max_subgroup);
     put(&lines, "8-bit dot products: %s\n", facts->features >> QN_VK_INT_DOT & 1 ? "yes" : "no");
     put_shapes(&lines, instance, facts);
+    if (facts->flexible.m != 0)
+        put(&lines, "cooperative matrices of any size: multiples of %ux%ux%u up to %u, of a %s\n",
+            facts->flexible.m, facts->flexible.n, facts->flexible.k, facts->flexible.most,
+            facts->flexible.workgroup ? "workgroup" : "subgroup");
     put(&lines, "largest allocation: %llu\nlargest storage buffer: %u\nalignment of storage buffers: %llu\n",
         (unsigned long long)facts->max_buffer, l->maxStorageBufferRange,
         (unsigned long long)l->minStorageBufferOffsetAlignment);

@@ -30,6 +30,15 @@ enum qn_vk_feature {
     QN_VK_FEATURE_END,
 };
 
+/* Cooperative matrices of half floats summed in floats, of any size that is a multiple of these. */
+struct qn_vk_flexible {
+    uint32_t m, n, k;     /* 0: there are none */
+    bool workgroup;       /* the workgroup has a matrix, not a subgroup */
+    uint32_t invocations; /* of such a workgroup */
+    uint32_t most;        /* rows and columns */
+    uint32_t reserved;    /* shared memory that the device takes for them, bytes */
+};
+
 /* What a physical device says of itself. */
 struct qn_vk_facts {
     VkPhysicalDevice handle;
@@ -43,6 +52,7 @@ struct qn_vk_facts {
     uint32_t subgroup, min_subgroup, max_subgroup;
     uint32_t full_subgroup; /* what every subgroup of a kernel that asks for it has; 0: no number is sure */
     uint32_t coopmat; /* M, N and K, a byte each, of cooperative matrices of half floats summed in floats */
+    struct qn_vk_flexible flexible;
     uint64_t max_buffer;   /* bytes that a buffer and its memory can have */
     uint64_t import_align; /* of memory of the host that becomes a buffer */
     uint64_t max_rounds;   /* of all loops of an invocation together; 0: any number */
@@ -82,6 +92,11 @@ void qn_vk_facts_print(const struct qn_vk_instance *instance, const struct qn_vk
 static inline bool qn_vk_has_coopmat(const struct qn_vk_facts *facts)
 {
     return facts->features >> QN_VK_COOPMAT & 1 && facts->coopmat != 0;
+}
+
+static inline bool qn_vk_has_coopmat2(const struct qn_vk_facts *facts)
+{
+    return qn_vk_has_coopmat(facts) && facts->features >> QN_VK_COOPMAT2 & 1 && facts->flexible.m != 0;
 }
 
 /* "int-dot,coopmat" to bits; QUERN_ERR_PARAM names the word that is none and lists those that are. */

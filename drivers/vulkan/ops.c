@@ -201,12 +201,16 @@ struct qn_vk_bound qn_vk_scratch(struct qn_vk_plan *p, uint64_t bytes, bool writ
     return bound;
 }
 
+bool qn_vk_want_coopmat(const struct qn_vk_plan *p)
+{
+    return (p->device->coopmat || p->device->facts.type != QUERN_DEVICE_SOFTWARE) && !p->segment->exact;
+}
+
 bool qn_vk_use_coopmat(const struct qn_vk_plan *p)
 {
     const struct qn_vk_facts *facts = &p->device->facts;
     const VkPhysicalDeviceLimits *limits = &facts->properties.limits;
-    return (p->device->coopmat || facts->type != QUERN_DEVICE_SOFTWARE) && !p->segment->exact &&
-           qn_vk_has_coopmat(facts) && facts->full_subgroup > 0 &&
+    return qn_vk_want_coopmat(p) && qn_vk_has_coopmat(facts) && facts->full_subgroup > 0 &&
            QN_VK_COOPMAT_SUBGROUPS * facts->full_subgroup <= limits->maxComputeWorkGroupInvocations &&
            limits->maxComputeSharedMemorySize >= 32768;
 }

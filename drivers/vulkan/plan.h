@@ -85,6 +85,8 @@ void qn_vk_need_rounds(struct qn_vk_plan *plan, uint64_t rounds);
 /* Bytes of the scratch buffer, for this node alone (or up to `kept_until`). */
 struct qn_vk_bound qn_vk_scratch(struct qn_vk_plan *plan, uint64_t bytes, bool written);
 
+/* Whether matrices of half floats may be used where the device has them. */
+bool qn_vk_want_coopmat(const struct qn_vk_plan *plan);
 /* Whether kernels in cooperative matrices may serve: workgroups of QN_VK_COOPMAT_SUBGROUPS subgroups of one
  * size, in 32 KiB of shared memory. */
 bool qn_vk_use_coopmat(const struct qn_vk_plan *plan);

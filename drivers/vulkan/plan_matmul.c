@@ -8,7 +8,9 @@ enum {
     MATVEC_COLUMNS_MAX = 8, /* of a workgroup */
     MATVEC_SHARES = 8,      /* workgroups that there should be */
     MOE_SORT_WORKGROUP = 128,
-    MAX_PRODUCTS = 3, /* of a dispatch */
+    MAX_PRODUCTS = 3,    /* of a dispatch */
+    SCOPE_WORKGROUP = 2, /* as in SPIR-V */
+    SCOPE_SUBGROUP = 3,
 };
 
 /* A dispatch: a product, or n of one X with weights of one format. */
@@ -23,21 +25,39 @@ struct product {
     float scale, softcap, residual_scale;
 };
 
+/* Whether the kernel of that product was built for its weights, and rounding its activations is allowed. */
+static bool may_round(const struct qn_vk_plan *p, const struct product *product, enum qn_vk_kernel kernel)
+{
+    return !p->segment->exact && qn_vk_module_find(kernel + qn_vk_value(p, product->weight[0])->format);
+}
+
+/* Kernels for many columns. */
+enum kind { FLOATS, COOPMAT, COOPMAT2, KINDS };
+
+static const enum qn_vk_kernel tile_kernels[KINDS][2] = {
+    [FLOATS] = {QN_VK_MATMUL, QN_VK_MOE_MATMUL},
+    [COOPMAT] = {QN_VK_MATMUL_COOPMAT, QN_VK_MOE_MATMUL_COOPMAT},
+    [COOPMAT2] = {QN_VK_MATMUL_COOPMAT2, QN_VK_MOE_MATMUL_COOPMAT2},
+};
+
 /* Many columns: a workgroup has a tile of the result. See matmul.comp for what the sizes are. */
 struct tile {
-    uint32_t lanes, tm, tn, depth, workgroup;
-    bool subgroups;
-    uint32_t coopmat; /* shape of the cooperative matrices; 0: in floats */
+    enum kind kind;
+    uint32_t m, tm;         /* rows: tm times as many as lanes, or as a cooperative matrix has */
+    uint32_t n, tn, strips; /* columns: in each strip tn times 1, or as many as a cooperative matrix has */
+    uint32_t depth;         /* of k at once, quads */
+    uint32_t workgroup;
+    bool subgroups; /* full ones */
 };
 
 static uint32_t tile_rows(const struct tile *tile, uint32_t n_weights)
 {
-    return (tile->coopmat ? tile->coopmat & 255 : tile->lanes) * tile->tm / n_weights;
+    return tile->m * tile->tm / n_weights;
 }
 
 static uint32_t tile_columns(const struct tile *tile)
 {
-    return tile->workgroup / tile->lanes * tile->tn * (tile->coopmat ? tile->coopmat >> 8 & 255 : 1);
+    return tile->strips * tile->n * tile->tn;
 }
 
 /* Rounds of the loops of matmul.comp, at most. Those that load a tile may each have one of weights_of or
@@ -46,7 +66,8 @@ static uint64_t tile_rounds(const struct tile *tile, uint64_t k)
 {
     uint64_t loads = qn_vk_ceil_div((uint64_t)tile_rows(tile, 1) * tile->depth, tile->workgroup) +
                      qn_vk_ceil_div((uint64_t)tile_columns(tile) * tile->depth, tile->workgroup);
-    return qn_vk_ceil_div(k, 4 * tile->depth) * (1 + 2 * (loads + 2) + tile->depth + 1);
+    uint64_t each = tile->kind == COOPMAT2 ? 1 : 1 + 2 * (loads + 2) + tile->depth + 1;
+    return qn_vk_ceil_div(k, 4 * tile->depth) * each + 1;
 }
 
 /* The same of matvec.comp. */
@@ -56,38 +77,90 @@ static uint64_t matvec_rounds(uint64_t k, uint32_t n_weights, uint32_t columns, 
            (rounded ? qn_vk_ceil_div(k, 32 * lanes) : qn_vk_ceil_div(k, 4 * lanes) * (uint64_t)(2 + columns));
 }
 
-/* The tile in cooperative matrices, in 30 KiB of shared memory. */
-static struct tile choose_coopmat(const struct qn_vk_facts *facts, uint32_t n_columns)
+/* In floats: 64 rows, or 32 where few invocations lie side by side. */
+static struct tile floats_tile(const struct qn_vk_facts *facts)
 {
-    uint32_t m = facts->coopmat & 255, n = facts->coopmat >> 8 & 255, k = facts->coopmat >> 16;
-    struct tile tile = {.lanes = facts->full_subgroup,
-                        .tm = m < 64 ? 64 / m : 1,
-                        .tn = n < 16 ? 16 / n : 1,
-                        .depth = k < 32 ? 8 : k / 4,
-                        .workgroup = QN_VK_COOPMAT_SUBGROUPS * facts->full_subgroup,
-                        .subgroups = true,
-                        .coopmat = facts->coopmat};
-    while (tile.tn > 1 && tile_columns(&tile) / 2 >= n_columns)
-        tile.tn /= 2;
-    return tile;
+    bool subgroups = facts->full_subgroup >= 8 && facts->full_subgroup <= 64;
+    uint32_t lanes = subgroups ? facts->full_subgroup : 32;
+    uint32_t tm = lanes == 8 ? 4 : lanes < 64 ? 64 / lanes : 2;
+    uint32_t strips = 4 * lanes > facts->properties.limits.maxComputeWorkGroupInvocations ? 2 : 4;
+    return (struct tile){.kind = FLOATS,
+                         .m = lanes,
+                         .tm = tm,
+                         .n = 1,
+                         .tn = 16,
+                         .strips = strips,
+                         .depth = 4,
+                         .workgroup = strips * lanes,
+                         .subgroups = subgroups};
 }
 
-static struct tile choose_tile(const struct qn_vk_facts *facts, uint32_t n_columns, bool coopmat)
+/* In cooperative matrices of subgroups: 64 by 64, in 30 KiB of shared memory. */
+static struct tile coopmat_tile(const struct qn_vk_facts *facts)
 {
-    if (coopmat)
-        return choose_coopmat(facts, n_columns);
-    struct tile tile = {.lanes = 32, .tn = 16, .depth = 4};
-    if (facts->full_subgroup >= 8 && facts->full_subgroup <= 64) {
-        tile.lanes = facts->full_subgroup;
-        tile.subgroups = true;
-    }
-    tile.tm = tile.lanes < 64 ? 64 / tile.lanes : 2;
-    if (tile.lanes == 8)
-        tile.tm = 4;
-    tile.workgroup = 4 * tile.lanes;
-    if (tile.workgroup > facts->properties.limits.maxComputeWorkGroupInvocations)
-        tile.workgroup /= 2;
-    while (tile.tn > 4 && tile_columns(&tile) / 2 >= n_columns)
+    uint32_t m = facts->coopmat & 255, n = facts->coopmat >> 8 & 255, k = facts->coopmat >> 16;
+    return (struct tile){.kind = COOPMAT,
+                         .m = m,
+                         .tm = m < 64 ? 64 / m : 1,
+                         .n = n,
+                         .tn = n < 16 ? 16 / n : 1,
+                         .strips = QN_VK_COOPMAT_SUBGROUPS,
+                         .depth = k < 32 ? 8 : k / 4,
+                         .workgroup = QN_VK_COOPMAT_SUBGROUPS * facts->full_subgroup,
+                         .subgroups = true};
+}
+
+/* In one cooperative matrix: 128 by 128 of a workgroup, 32 by 32 of a subgroup, or what is allowed. */
+enum { WORKGROUP_MATRIX = 128, SUBGROUP_MATRIX = 32 };
+
+static uint32_t flexible_size(const struct qn_vk_flexible *flexible)
+{
+    uint32_t size = flexible->workgroup ? WORKGROUP_MATRIX : SUBGROUP_MATRIX;
+    return size < flexible->most ? size : flexible->most;
+}
+
+static struct tile coopmat2_tile(const struct qn_vk_facts *facts)
+{
+    const struct qn_vk_flexible *flexible = &facts->flexible;
+    uint32_t size = flexible_size(flexible);
+    return (struct tile){.kind = COOPMAT2,
+                         .m = flexible->m,
+                         .tm = size / flexible->m,
+                         .n = flexible->n,
+                         .tn = size / flexible->n,
+                         .strips = 1,
+                         .depth = size / 2 / 4,
+                         .workgroup = flexible->workgroup ? flexible->invocations : facts->full_subgroup,
+                         .subgroups = !flexible->workgroup};
+}
+
+/* Whether the device can have such a matrix, or two of half as many rows, and the places of its columns. */
+static bool coopmat2_fits(const struct qn_vk_plan *p)
+{
+    const struct qn_vk_facts *facts = &p->device->facts;
+    const struct qn_vk_flexible *flexible = &facts->flexible;
+    const VkPhysicalDeviceLimits *limits = &facts->properties.limits;
+    uint32_t size = flexible_size(flexible);
+    return qn_vk_want_coopmat(p) && qn_vk_has_coopmat2(facts) && size > 0 && size / 2 % flexible->m == 0 &&
+           size % flexible->n == 0 && size / 2 % flexible->k == 0 &&
+           (flexible->workgroup ? flexible->invocations <= limits->maxComputeWorkGroupInvocations
+                                : facts->full_subgroup > 0) &&
+           flexible->reserved + size * 8 <= limits->maxComputeSharedMemorySize;
+}
+
+/* The best tile of those whose kernels are there; of no more columns than are needed. */
+static struct tile choose_tile(const struct qn_vk_plan *p, const struct product *product, uint32_t n_columns)
+{
+    const struct qn_vk_facts *facts = &p->device->facts;
+    struct tile tile;
+    if (coopmat2_fits(p) && may_round(p, product, tile_kernels[COOPMAT2][product->moe]))
+        tile = coopmat2_tile(facts);
+    else if (qn_vk_use_coopmat(p) && may_round(p, product, tile_kernels[COOPMAT][product->moe]))
+        tile = coopmat_tile(facts);
+    else
+        tile = floats_tile(facts);
+    uint32_t least = tile.kind == FLOATS ? 4 : 1;
+    while (tile.tn > least && tile_columns(&tile) / 2 >= n_columns)
         tile.tn /= 2;
     return tile;
 }
@@ -161,20 +234,9 @@ static void bind_product(struct qn_vk_plan *p, struct qn_vk_dispatch *d, const s
     memcpy(d->words, words, sizeof words);
 }
 
-/* Whether the kernel of that product was built for its weights, and rounding its activations is allowed. */
-static bool may_round(const struct qn_vk_plan *p, const struct product *product, enum qn_vk_kernel kernel)
-{
-    return !p->segment->exact && qn_vk_module_find(kernel + qn_vk_value(p, product->weight[0])->format);
-}
-
 static enum qn_vk_kernel dot8_kernel(const struct product *product)
 {
     return product->moe ? QN_VK_MOE_MATVEC8 : QN_VK_MATVEC8;
-}
-
-static enum qn_vk_kernel coopmat_kernel(const struct product *product)
-{
-    return product->moe ? QN_VK_MOE_MATMUL_COOPMAT : QN_VK_MATMUL_COOPMAT;
 }
 
 /* The activation in 8 bits (quantise.comp) or half floats (halve.comp): as a norm left it, or made once for
@@ -246,21 +308,37 @@ static struct qn_vk_dispatch *add_matvec(struct qn_vk_plan *p, const struct prod
     return d;
 }
 
+static void set_tile_constants(const struct qn_vk_facts *facts, const struct tile *tile, bool gated,
+                               uint32_t constants[QN_VK_MAX_CONSTANTS])
+{
+    if (tile->kind == COOPMAT2) {
+        const uint32_t of_matrix[] = {tile->workgroup,
+                                      tile_rows(tile, 1),
+                                      tile_columns(tile),
+                                      4 * tile->depth,
+                                      facts->flexible.workgroup ? SCOPE_WORKGROUP : SCOPE_SUBGROUP,
+                                      0,
+                                      gated};
+        memcpy(constants, of_matrix, sizeof of_matrix);
+    } else {
+        const uint32_t of_lanes[] = {tile->workgroup, tile->workgroup / tile->strips,
+                                     tile->tm,        tile->tn,
+                                     tile->depth,     tile->subgroups,
+                                     gated,           facts->coopmat};
+        memcpy(constants, of_lanes, sizeof of_lanes);
+    }
+}
+
 static struct qn_vk_dispatch *add_matmul(struct qn_vk_plan *p, const struct product *product,
                                          const struct tile *tile, uint64_t n_rows, bool indirect)
 {
     const struct quern_value *x = qn_vk_value(p, product->x);
     uint32_t format = qn_vk_value(p, product->weight[0])->format;
-    enum qn_vk_kernel kernel = product->moe ? QN_VK_MOE_MATMUL : QN_VK_MATMUL;
-    if (tile->coopmat)
-        kernel = coopmat_kernel(product);
     struct qn_vk_dispatch *d =
-        qn_vk_add(p, kernel + format, count_groups(p, product, n_rows, tile_rows(tile, product->n_weights)),
+        qn_vk_add(p, tile_kernels[tile->kind][product->moe] + format,
+                  count_groups(p, product, n_rows, tile_rows(tile, product->n_weights)),
                   indirect ? 1 : qn_vk_ceil_div(qn_vk_rows(p, x), tile_columns(tile)));
-    const uint32_t constants[QN_VK_MAX_CONSTANTS] = {
-        tile->workgroup,         tile->lanes,  tile->tm, tile->tn, tile->depth, tile->subgroups,
-        product->n_weights == 2, tile->coopmat};
-    memcpy(d->constants, constants, sizeof constants);
+    set_tile_constants(&p->device->facts, tile, product->n_weights == 2, d->constants);
     d->full_subgroups = tile->subgroups;
     return d;
 }
@@ -277,11 +355,10 @@ static struct way choose_way(const struct qn_vk_plan *p, const struct product *p
     const struct qn_vk_facts *facts = &p->device->facts;
     uint32_t n_columns = qn_vk_rows(p, qn_vk_value(p, product->x));
     uint64_t k = (uint64_t)qn_vk_value(p, product->weight[0])->dim[0];
-    bool coopmat = qn_vk_use_coopmat(p) && may_round(p, product, coopmat_kernel(product));
-    struct way way = {.tile = choose_tile(facts, n_columns, coopmat)};
+    struct way way = {.tile = choose_tile(p, product, n_columns)};
     way.many = n_columns > MATVEC_COLUMNS_MAX && qn_vk_rounds_fit(p, tile_rounds(&way.tile, k));
     way.rounded = way.many
-                      ? way.tile.coopmat != 0
+                      ? way.tile.kind != FLOATS
                       : facts->features >> QN_VK_INT_DOT & 1 && may_round(p, product, dot8_kernel(product));
     return way;
 }

@@ -15,7 +15,8 @@ enum {
     SHADERC_COMPUTE = 2,
     SHADERC_PERFORMANCE = 2,
     SHADERC_VULKAN = 0,
-    SHADERC_VULKAN_1_2 = 1 << 22 | 2 << 12
+    SHADERC_VULKAN_1_2 = 1 << 22 | 2 << 12,
+    SHADERC_VULKAN_1_3 = 1 << 22 | 3 << 12,
 };
 
 struct shaderc_include_result {
@@ -211,7 +212,8 @@ enum quern_status qn_shaderc_compile(const struct qn_shaderc *shaderc, const str
         return qn_fail_memory(err, "compiling a kernel");
     add_defines(shaderc, options, defines);
     shaderc->compile_options_set_optimization_level(options, SHADERC_PERFORMANCE);
-    shaderc->compile_options_set_target_env(options, SHADERC_VULKAN, SHADERC_VULKAN_1_2);
+    shaderc->compile_options_set_target_env(
+        options, SHADERC_VULKAN, strstr(defines, "COOPMAT2") ? SHADERC_VULKAN_1_3 : SHADERC_VULKAN_1_2);
     shaderc->compile_options_set_include_callbacks(options, include, release_include, &includer);
     result = shaderc->compile_into_spv(shaderc->compiler, unit->file[0].text, unit->file[0].bytes,
                                        SHADERC_COMPUTE, unit->file[0].name, "main", options);

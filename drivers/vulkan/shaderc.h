@@ -14,9 +14,9 @@ void qn_shaderc_close(struct qn_shaderc **shaderc);
 /* Names the library and its version: what compiles the same when it is the same. */
 const char *qn_shaderc_version(const struct qn_shaderc *shaderc);
 
-/* Compiles a compute kernel for Vulkan 1.2. `defines`: names separated by spaces. *words is freed with
- * qn_free. Any number of threads may compile at once. QUERN_ERR_UNSUPPORTED: the compiler's message,
- * "file:line: error: ...". */
+/* Compiles a compute kernel for Vulkan 1.2, with COOPMAT2 for 1.3 (as shaders/compile.py does). `defines`:
+ * names separated by spaces. *words is freed with qn_free. Any number of threads may compile at once.
+ * QUERN_ERR_UNSUPPORTED: the compiler's message, "file:line: error: ...". */
 enum quern_status qn_shaderc_compile(const struct qn_shaderc *shaderc, const struct qn_vk_unit *unit,
                                      const char *defines, uint32_t **words, size_t *bytes,
                                      struct quern_error *err);

@@ -4,7 +4,10 @@
 
 layout(set = 0, binding = 1) readonly buffer Weight { uint w[]; };     // [k, n] or [k, n, n_expert]; of all products
 layout(set = 0, binding = 2) readonly buffer Weight1 { uint w1[]; };   // the same; up, where W is the gate
-#if defined(DOT8) || defined(COOPMAT)
+#if defined(COOPMAT) || defined(COOPMAT2)
+#define HALVES /* X is made of half floats, by halve.comp */
+#endif
+#if defined(DOT8) || defined(HALVES)
 layout(set = 0, binding = 3) readonly buffer X { uint x[]; };          // of quantise.comp, halve.comp
 #else
 layout(set = 0, binding = 3) readonly buffer X { float x[]; };         // [k, T]
@@ -93,7 +96,7 @@ uint column_stride()
 {
 #if defined(DOT8)
     return k / 8 * 3;
-#elif defined(COOPMAT)
+#elif defined(HALVES)
     return (k + 3) / 4 * 2 + 1;
 #else
     return k;
@@ -103,7 +106,7 @@ uint column_stride()
 /* What the elements of a column of X that begins at x_at are to be multiplied by. */
 float column_scale(uint x_at)
 {
-#ifdef COOPMAT
+#ifdef HALVES
     return uintBitsToFloat(x[x_at + (k + 3) / 4 * 2]);
 #else
     return 1.0;
@@ -114,7 +117,7 @@ float column_scale(uint x_at)
 /* Elements i to i + 3 of a column of X that begins at x_at, 0 beyond its end; i is a multiple of 4. */
 vec4 column_of(uint x_at, uint i)
 {
-#ifdef COOPMAT
+#ifdef HALVES
     return i < k ? vec4(unpackHalf2x16(x[x_at + i / 2]), unpackHalf2x16(x[x_at + i / 2 + 1])) : vec4(0.0);
 #else
 #ifdef FORMAT_PLAIN

@@ -77,6 +77,7 @@ static const struct qn_op_case matmul_cases[] = {
     {QUERN_OP_MATMUL, 300, .format = QUERN_Q4_K, .large = true, .matmul = {1024, {257, 128}}},
     {QUERN_OP_MATMUL, 128, .format = QUERN_Q4_K, .matmul = {256, {128, 64}, .scale = 0.5f}},
     {QUERN_OP_MATMUL, 65, .format = QUERN_Q6_K, .matmul = {512, {64}, .residual = true}},
+    {QUERN_OP_MATMUL, 21, .format = QUERN_Q4_0, .matmul = {96, {40, 24, 9}, .bias = true}},
     {QUERN_OP_MATMUL, 1, .format = QUERN_Q4_K, .matmul = {70 * 1024, {5}, .bias = true}}, /* a long row */
     {QUERN_OP_MATMUL, 20, .format = QUERN_Q8_0, .matmul = {70 * 1024, {3}}},
     {QUERN_OP_MATMUL, 1, .format = QUERN_Q8_0,

@@ -4,16 +4,18 @@
  *
  *     test_vulkan_ops [--device N] [--disable FEATURE,...] [--exact | --fast | --both] [--large] [--random
  * COUNT] [--seed SEED]
- *                     [--verbose] [OPERATION|FORMAT...]
+ *                     [--require FEATURE --kernel NAME] [--verbose] [OPERATION|FORMAT...]
  *
  * Without operations or formats: all. --random adds COUNT random cases of each operation (and of each format,
  * where it has any). Cases that a device may round in are run rounding or exactly, in turn; --both: both.
+ * --require skips all on a device without that feature; --kernel fails unless a kernel of that name was used.
  * --large adds the cases that take much memory. A case that fails prints a line, and the others go on. */
 #include "op_cases.h"
 
 #include "base/clock.h"
 #include "base/host.h"
 #include "drivers/cpu/cpu.h"
+#include "drivers/vulkan/device.h"
 #include "drivers/vulkan/vulkan.h"
 #include "formats/formats.h"
 #include "test.h"
@@ -27,7 +29,7 @@ static struct {
     uint32_t device, random, modes; /* modes 0: in turn */
     uint64_t seed;
     bool large, verbose;
-    const char *disable;
+    const char *disable, *require, *kernel;
     struct qn_op_choice choice;
 } options = {.seed = 1};
 
@@ -492,6 +494,15 @@ static void on_log(void *user, enum quern_log_level level, const char *text)
         fprintf(stderr, "%s\n", text);
 }
 
+static bool has_word(const char *text, const char *word)
+{
+    size_t n = strlen(word);
+    for (const char *at = text; (at = strstr(at, word)); at += n)
+        if ((at == text || at[-1] == ' ') && (at[n] == ' ' || at[n] == '\0'))
+            return true;
+    return false;
+}
+
 static int32_t open_device(struct quern_error *err)
 {
     static struct quern_callbacks callbacks;
@@ -510,6 +521,10 @@ static int32_t open_device(struct quern_error *err)
     int32_t status = driver->probe(&host, infos, QN_LEN(infos), &n, err);
     if (status || n == 0) {
         fprintf(stderr, "SKIPPED: no Vulkan device is here\n");
+        exit(SKIPPED);
+    }
+    if (options.require && !has_word(infos[options.device].features, options.require)) {
+        fprintf(stderr, "SKIPPED: %s has no %s\n", infos[options.device].name, options.require);
         exit(SKIPPED);
     }
     status = driver->open(&host, options.device, &profile, &gpu.device, err);
@@ -531,6 +546,18 @@ static void test_formats(void **state)
     assert_true(n >= FEWEST_FORMATS);
 }
 
+/* Whether the kernel, in any of its formats, was made into a pipeline. */
+static void test_kernel(void **state)
+{
+    (void)state;
+    bool used = !options.kernel;
+    for (int k = 0; k < QN_VK_KERNEL_END && !used; k++)
+        used = gpu.device->pipelines[k] && strncmp(qn_vk_kernel_info((enum qn_vk_kernel)k).name,
+                                                   options.kernel, strlen(options.kernel)) == 0;
+    if (!used)
+        fail_msg("no kernel %s was used", options.kernel);
+}
+
 static bool set_number(const char *name, const char *text)
 {
     unsigned long long number = strtoull(text, NULL, 10);
@@ -542,6 +569,10 @@ static bool set_number(const char *name, const char *text)
         options.seed = number;
     else if (strcmp(name, "--disable") == 0)
         options.disable = text;
+    else if (strcmp(name, "--require") == 0)
+        options.require = text;
+    else if (strcmp(name, "--kernel") == 0)
+        options.kernel = text;
     else
         return false;
     return true;
@@ -576,6 +607,7 @@ int main(int argc, char **argv)
 #define QN_OP(id, lower) cmocka_unit_test(test_##lower),
 #include "drivers/cpu/ops.inc"
 #undef QN_OP
+        cmocka_unit_test(test_kernel),
     };
     struct quern_error err = {.text = ""};
     if (!parse(argc, argv))
