@@ -69,6 +69,7 @@ struct qn_vk_dispatch *qn_vk_add(struct qn_vk_plan *p, enum qn_vk_kernel kernel,
     d->groups[0] = z > 1 ? MAX_GROUPS / 2 : (uint32_t)x;
     d->groups[1] = (uint32_t)y;
     d->groups[2] = z;
+    d->by = z > 1 ? 2 : 0;
     return d;
 }
 

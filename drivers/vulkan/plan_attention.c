@@ -327,13 +327,17 @@ static void add_sizes(struct qn_vk_plan *p, struct qn_vk_sizes sizes)
         prepared->sizes[prepared->n_sizes++] = sizes;
 }
 
-/* The groups of the dispatch become x * blocks of keys * tokens, which each run says. */
+/* The groups of the dispatch become x * blocks of keys * tokens, which each run says; in slices the blocks
+ * are as many as there is room for. */
 static void set_indirect(struct qn_vk_plan *p, struct qn_vk_dispatch *d, uint32_t x, uint32_t window)
 {
     d->indirect = QN_VK_MAX_BUFFERS - 1;
     d->bound[d->indirect] = (struct qn_vk_bound){.kind = QN_VK_BOUND_SIZES,
                                                  .offset = QN_VK_SIZE_BYTES * (uint64_t)p->prepared->n_sizes,
                                                  .bytes = QN_VK_SIZE_BYTES};
+    d->groups[0] = x;
+    d->groups[2] = p->segment->max_tokens;
+    d->by = d->groups[2] > x ? 2 : 0;
     add_sizes(p, (struct qn_vk_sizes){x, window, 0});
 }
 

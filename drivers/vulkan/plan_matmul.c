@@ -165,13 +165,20 @@ static struct tile choose_tile(const struct qn_vk_plan *p, const struct product 
     return tile;
 }
 
+/* Tiles of the slots of a step, at most: the last of each expert may have less than its columns. */
+static uint64_t most_tiles(const struct qn_vk_plan *p, const struct product *product, uint64_t n_expert,
+                           uint32_t tile_columns)
+{
+    uint64_t n_slots = (uint64_t)qn_vk_rows(p, qn_vk_value(p, product->extra)) * product->n_used;
+    return n_slots / tile_columns + (n_slots < n_expert ? n_slots : n_expert);
+}
+
 /* Puts the slots of the step in order of their experts: the buffer that tells which. */
 static struct qn_vk_bound plan_sort(struct qn_vk_plan *p, const struct product *product, uint32_t n_expert,
                                     uint32_t tile_columns, uint32_t groups)
 {
     uint64_t n_slots = (uint64_t)qn_vk_rows(p, qn_vk_value(p, product->extra)) * product->n_used;
-    uint64_t n_tiles = n_slots / tile_columns + (n_slots < n_expert ? n_slots : n_expert);
-    uint32_t list_at = (uint32_t)(4 + 3 * n_tiles);
+    uint32_t list_at = (uint32_t)(4 + 3 * most_tiles(p, product, n_expert, tile_columns));
     struct qn_vk_bound order = qn_vk_scratch(p, (list_at + n_slots) * 4, true);
     struct qn_vk_dispatch *d = qn_vk_add(p, QN_VK_MOE_SORT, 1, 1);
     qn_vk_need_rounds(
@@ -330,14 +337,15 @@ static void set_tile_constants(const struct qn_vk_facts *facts, const struct til
 }
 
 static struct qn_vk_dispatch *add_matmul(struct qn_vk_plan *p, const struct product *product,
-                                         const struct tile *tile, uint64_t n_rows, bool indirect)
+                                         const struct tile *tile, uint64_t n_rows, uint64_t n_expert)
 {
     const struct quern_value *x = qn_vk_value(p, product->x);
     uint32_t format = qn_vk_value(p, product->weight[0])->format;
     struct qn_vk_dispatch *d =
         qn_vk_add(p, tile_kernels[tile->kind][product->moe] + format,
                   count_groups(p, product, n_rows, tile_rows(tile, product->n_weights)),
-                  indirect ? 1 : qn_vk_ceil_div(qn_vk_rows(p, x), tile_columns(tile)));
+                  product->moe ? most_tiles(p, product, n_expert, tile_columns(tile))
+                               : qn_vk_ceil_div(qn_vk_rows(p, x), tile_columns(tile)));
     set_tile_constants(&p->device->facts, tile, product->n_weights == 2, d->constants);
     d->full_subgroups = tile->subgroups;
     return d;
@@ -381,7 +389,7 @@ static void plan_product(struct qn_vk_plan *p, const struct product *product)
     for (uint64_t first = 0; first < n_units && !p->status; first += count) {
         count = qn_vk_take_units(p, product->weight[0], second, unit, first, n_units);
         uint64_t n_rows = product->moe ? n : count;
-        struct qn_vk_dispatch *d = way.many ? add_matmul(p, product, &way.tile, n_rows, product->moe)
+        struct qn_vk_dispatch *d = way.many ? add_matmul(p, product, &way.tile, n_rows, n_units)
                                             : add_matvec(p, product, n_rows, way.rounded);
         bind_product(p, d, product, unit, first, count);
         if (way.rounded)

@@ -212,13 +212,13 @@ static void record_dispatch(struct quern_device *device, struct quern_prepared *
                                       &prepared->sets[i], 0, NULL);
     device->api.CmdPushConstants(commands, pipeline->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, info.n_words * 4,
                                  d->words);
-    if (d->indirect) {
+    if (d->slices > 1) {
+        uint32_t base[3], n[3];
+        qn_vk_slice(prepared, d, slice, base, n);
+        device->api.CmdDispatchBase(commands, base[0], base[1], base[2], n[0], n[1], n[2]);
+    } else if (d->indirect) {
         VkDescriptorBufferInfo at = info_of(device, prepared, &d->bound[d->indirect], 0);
         device->api.CmdDispatchIndirect(commands, at.buffer, at.offset);
-    } else if (d->slices > 1) {
-        uint32_t base[3], n[3];
-        qn_vk_slice(d, slice, base, n);
-        device->api.CmdDispatchBase(commands, base[0], base[1], base[2], n[0], n[1], n[2]);
     } else {
         device->api.CmdDispatch(commands, d->groups[0], d->groups[1], d->groups[2]);
     }

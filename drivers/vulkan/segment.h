@@ -31,9 +31,11 @@ struct qn_vk_dispatch {
     const struct qn_vk_pipeline *pipeline;
     struct qn_vk_bound bound[QN_VK_MAX_BUFFERS];
     uint32_t words[QN_VK_MAX_WORDS]; /* push constants */
-    uint32_t groups[3];              /* without `indirect` */
-    uint32_t indirect;               /* slot whose first three words are the groups; 0: none */
-    uint32_t slices;                 /* of the workgroups, for submits of their own; 0: 1 */
+    uint32_t groups[3]; /* with `indirect` as many as there may be; kernels pass over the others */
+    uint32_t indirect;  /* slot whose first three words are the groups; 0: none */
+    uint32_t slices;    /* of the workgroups, for submits of their own; 0: 1 */
+    uint32_t across;    /* of these side by side in y */
+    uint32_t by;        /* the dimension in which the others follow each other */
 };
 
 /* Where a submit begins. */
@@ -125,7 +127,8 @@ void qn_vk_steps_finish(struct quern_device *device, struct quern_prepared *prep
 /* ---- submit.c ---- */
 
 /* The workgroups of a slice. */
-void qn_vk_slice(const struct qn_vk_dispatch *d, uint32_t slice, uint32_t base[3], uint32_t groups[3]);
+void qn_vk_slice(const struct quern_prepared *prepared, const struct qn_vk_dispatch *d, uint32_t slice,
+                 uint32_t base[3], uint32_t groups[3]);
 /* Gives the segment's work to the device, recorded as it must be; prepared->point is when it is done. */
 enum quern_status qn_vk_submit_all(struct quern_device *device, struct quern_prepared *prepared, int which,
                                    struct quern_error *err);

@@ -6,28 +6,37 @@
 
 #include "base/clock.h"
 
+#include <string.h>
+
 static uint32_t slices_of(const struct qn_vk_dispatch *d)
 {
     return d->slices > 1 ? d->slices : 1;
 }
 
-/* The dimension that is sliced: x, or z where x goes on in it. y stays whole, because kernels may count from
- * its end. */
-static int slice_dimension(const struct qn_vk_dispatch *d)
+/* How many workgroups there may be. Blocks of keys: as many as there is room for. */
+static void most_groups(const struct quern_prepared *prepared, const struct qn_vk_dispatch *d,
+                        uint32_t groups[3])
 {
-    return d->groups[2] > 1 ? 2 : 0;
+    memcpy(groups, d->groups, sizeof d->groups);
+    if (d->indirect && d->bound[d->indirect].kind == QN_VK_BOUND_SIZES)
+        groups[1] = (uint32_t)(prepared->parts_buffer->bytes / prepared->part_bytes);
 }
 
-void qn_vk_slice(const struct qn_vk_dispatch *d, uint32_t slice, uint32_t base[3], uint32_t groups[3])
+/* Part `which` of n. */
+static void take_part(uint32_t which, uint32_t n, uint32_t *base, uint32_t *groups)
 {
-    for (int i = 0; i < 3; i++) {
-        base[i] = 0;
-        groups[i] = d->groups[i];
-    }
-    int by = slice_dimension(d);
-    uint64_t n = d->groups[by], parts = slices_of(d);
-    base[by] = (uint32_t)(n * slice / parts);
-    groups[by] = (uint32_t)(n * (slice + 1) / parts) - base[by];
+    uint64_t all = *groups;
+    *base = (uint32_t)(all * which / n);
+    *groups = (uint32_t)(all * (which + 1) / n) - *base;
+}
+
+void qn_vk_slice(const struct quern_prepared *prepared, const struct qn_vk_dispatch *d, uint32_t slice,
+                 uint32_t base[3], uint32_t groups[3])
+{
+    memset(base, 0, 3 * sizeof *base);
+    most_groups(prepared, d, groups);
+    take_part(slice / d->across, d->slices / d->across, &base[d->by], &groups[d->by]);
+    take_part(slice % d->across, d->across, &base[1], &groups[1]);
 }
 
 /* ---- cuts ---- */
@@ -54,12 +63,21 @@ static enum quern_status cut_all(struct quern_device *device, struct quern_prepa
     return status;
 }
 
-/* As many slices as it takes for each to be within the budget, each of one workgroup at least. */
-static void choose_slices(struct qn_vk_dispatch *d, uint64_t ns, uint64_t budget)
+static uint32_t least(uint64_t a, uint32_t b)
 {
-    uint64_t n = (ns + budget - 1) / budget, most = d->groups[slice_dimension(d)];
-    n = n < 1 || d->indirect ? 1 : n > most ? most : n;
-    d->slices = (uint32_t)n;
+    return a < b ? (uint32_t)a : b;
+}
+
+/* As many slices as it takes for each to be within the budget, each of one workgroup at least. */
+static void choose_slices(const struct quern_prepared *prepared, struct qn_vk_dispatch *d, uint64_t ns,
+                          uint64_t budget)
+{
+    uint32_t groups[3];
+    most_groups(prepared, d, groups);
+    uint64_t n = ns > budget ? (ns + budget - 1) / budget : 1;
+    uint32_t along = least(n, groups[d->by]);
+    d->across = least((n + along - 1) / along, groups[1]);
+    d->slices = along * d->across;
 }
 
 /* Joins what was measured, ns[dispatch], into submits within the budget. */
@@ -72,7 +90,7 @@ static enum quern_status cut_by_time(struct quern_device *device, struct quern_p
     prepared->expected_ns = 0;
     for (size_t i = 0; i < prepared->n_dispatches; i++) {
         struct qn_vk_dispatch *d = &prepared->dispatches[i];
-        choose_slices(d, ns[i], device->submit_ns);
+        choose_slices(prepared, d, ns[i], device->submit_ns);
         uint64_t each = ns[i] / slices_of(d);
         for (uint32_t s = 0; s < slices_of(d) && !status; s++) {
             if (taken > device->submit_ns || device->submit_ns - taken < each) {

@@ -19,7 +19,9 @@ bool find_columns(out uint expert)
 {
     expert = 0;
 #ifdef MOE
-    uint tile = 4 + 3 * gl_WorkGroupID.y, list_at = extra[3]; /* as moe_sort.comp writes them */
+    uint tile = 4 + 3 * gl_WorkGroupID.y, n_tiles = extra[1], list_at = extra[3]; /* as moe_sort.comp writes them */
+    if (gl_WorkGroupID.y >= n_tiles)
+        return false;
     expert = extra[tile];
     uint begin = list_at + extra[tile + 1], n_columns = extra[tile + 2];
     if (expert - first >= count)

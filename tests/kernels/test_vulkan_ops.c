@@ -2,13 +2,14 @@
  * on: twice the same bits, the same bits in steps of fewer tokens where the same kernel serves, near the
  * reference.
  *
- *     test_vulkan_ops [--device N] [--disable FEATURE,...] [--exact | --fast | --both] [--large] [--random
- * COUNT] [--seed SEED]
- *                     [--require FEATURE --kernel NAME] [--verbose] [OPERATION|FORMAT...]
+ *     test_vulkan_ops [--device N] [--disable FEATURE,...] [--exact | --fast | --both] [--large]
+ *                     [--random COUNT] [--seed SEED] [--require FEATURE] [--kernel NAME] [--submit-us TIME]
+ *                     [--verbose] [OPERATION|FORMAT...]
  *
  * Without operations or formats: all. --random adds COUNT random cases of each operation (and of each format,
  * where it has any). Cases that a device may round in are run rounding or exactly, in turn; --both: both.
  * --require skips all on a device without that feature; --kernel fails unless a kernel of that name was used.
+ * --submit-us: what a submit may take; a second run of a case is then done in slices.
  * --large adds the cases that take much memory. A case that fails prints a line, and the others go on. */
 #include "op_cases.h"
 
@@ -29,7 +30,7 @@ static struct {
     uint32_t device, random, modes; /* modes 0: in turn */
     uint64_t seed;
     bool large, verbose;
-    const char *disable, *require, *kernel;
+    const char *disable, *require, *kernel, *submit_us;
     struct qn_op_choice choice;
 } options = {.seed = 1};
 
@@ -389,6 +390,7 @@ static void run_case(const struct qn_op_case *at, struct tally *tally)
     uint64_t start = qn_now_ns();
     qn_op_build(at, quern_vulkan_driver_get(QUERN_DRIVER_ABI), tally->seed, &c);
     c.device = gpu.device;
+    c.measured = options.submit_us != NULL;
     qn_left_init(&c, &got);
     qn_left_init(&c, &want);
     bool ok = run_reference(at, &c, &want, tally) && run_device(at, &c, at->tokens, chunk, &got, tally) &&
@@ -510,9 +512,11 @@ static int32_t open_device(struct quern_error *err)
     callbacks.log = on_log;
     const struct quern_driver *driver = quern_vulkan_driver_get(QUERN_DRIVER_ABI);
     static struct quern_host host = {sizeof host, &callbacks};
-    struct quern_setting settings[] = {
-        {"vk-validate", "1"}, {"vk-coopmat", "1"}, {"vk-disable", options.disable}};
-    struct quern_profile_view profile = {sizeof profile, options.disable ? 3 : 2, settings};
+    struct quern_setting settings[] = {{"vk-validate", "1"},
+                                       {"vk-coopmat", "1"},
+                                       {"vk-disable", options.disable ? options.disable : ""},
+                                       {"vk-submit-us", options.submit_us ? options.submit_us : "0"}};
+    struct quern_profile_view profile = {sizeof profile, QN_LEN(settings), settings};
     struct quern_device_info infos[16] = {{.struct_size = sizeof infos[0]}};
     struct quern_caps caps = {.struct_size = sizeof caps};
     uint32_t n = 0;
@@ -571,6 +575,8 @@ static bool set_number(const char *name, const char *text)
         options.disable = text;
     else if (strcmp(name, "--require") == 0)
         options.require = text;
+    else if (strcmp(name, "--submit-us") == 0)
+        options.submit_us = text;
     else if (strcmp(name, "--kernel") == 0)
         options.kernel = text;
     else

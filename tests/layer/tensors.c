@@ -63,7 +63,7 @@ enum {
     CLAMP_CONSTANT = 1,
     HEADER_WORDS = 5,
     MAX_DIM = 5,
-    MAX_ARGS = 4 * MAX_DIM + 8,
+    MAX_ARGS = 5 * MAX_DIM + 8,
 };
 
 struct words {

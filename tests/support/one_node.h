@@ -30,6 +30,7 @@ struct qn_case {
     struct qn_case_value values[QN_CASE_VALUES];
     uint32_t n_values;
     bool weights_joined; /* they lie in one buffer, one after another */
+    bool measured;       /* runs may be measured and recorded anew, and allocate */
 
     uint32_t n_tokens, n_outputs, n_seqs, select;
     int32_t token[QN_CASE_TOKENS];
