@@ -192,7 +192,7 @@ static void vk_caps(struct quern_device *device, struct quern_caps *caps)
     caps->offset_align =
         limits->minStorageBufferOffsetAlignment > 64 ? (uint32_t)limits->minStorageBufferOffsetAlignment : 64;
     caps->max_buffer_bytes = device->facts.max_buffer;
-    caps->max_pool_bytes = limits->maxStorageBufferRange;
+    caps->max_pool_bytes = caps->max_value_bytes = limits->maxStorageBufferRange;
     caps->max_pools = QN_VK_POOLS;
     caps->flags = QUERN_CAPS_AHEAD;
 }

@@ -55,6 +55,53 @@ static void free_variants(struct quern_model *model)
     }
 }
 
+static struct qn_plan_params params_of(struct quern_model *model, struct qn_variant *variant, uint32_t bucket,
+                                       bool many_outputs)
+{
+    uint32_t most = model->max_outputs < bucket ? model->max_outputs : bucket;
+    return (struct qn_plan_params){.graph = &model->graph,
+                                   .devices = model->plan_devices,
+                                   .n_devices = model->n_devices,
+                                   .place = model->place,
+                                   .kv = &variant->kv,
+                                   .max_tokens = bucket,
+                                   .max_outputs = many_outputs ? most : 1,
+                                   .n_ctx = model->facts.n_ctx,
+                                   .exact = model->exact};
+}
+
+/* Whether the devices have room for the activations of a plan. */
+static bool fits(const struct quern_model *model, const struct qn_plan *plan)
+{
+    for (uint32_t d = 0; d < model->n_devices; d++) {
+        const struct quern_caps *caps = &model->plan_devices[d].caps;
+        if (plan->arena_bytes[d] > caps->max_buffer_bytes)
+            return false;
+        for (uint32_t v = 0; v < model->graph.view.n_values && caps->max_value_bytes > 0; v++)
+            if (plan->bindings[d][v].bytes > caps->max_value_bytes)
+                return false;
+    }
+    return true;
+}
+
+/* Finds the largest bucket that fits; where none does, that of one token, whose plan will say so. */
+static enum quern_status limit_tokens(struct quern_model *model, struct qn_variant *variant,
+                                      struct quern_error *err)
+{
+    bool enough = false;
+    for (variant->max_tokens = 2 * QN_MAX_BUCKET; variant->max_tokens > 1 && !enough;) {
+        variant->max_tokens /= 2;
+        struct qn_plan_params params = params_of(model, variant, variant->max_tokens, true);
+        struct qn_plan *plan;
+        enum quern_status status = qn_plan_create(&model->cb, &plan, &params, err);
+        if (status)
+            return status;
+        enough = fits(model, plan);
+        qn_plan_destroy(&model->cb, &plan);
+    }
+    return QUERN_OK;
+}
+
 enum quern_status qn_model_variant(struct quern_model *model, enum quern_format k_format,
                                    enum quern_format v_format, struct qn_kv_size size,
                                    struct qn_variant **out, struct quern_error *err)
@@ -71,6 +118,8 @@ enum quern_status qn_model_variant(struct quern_model *model, enum quern_format 
     enum quern_status status =
         qn_kv_layout_make(&model->cb, &model->graph.view, model->place, model->plan_devices, model->n_devices,
                           k_format, v_format, size, &variant->kv, err);
+    if (!status && (status = limit_tokens(model, variant, err)))
+        qn_kv_layout_finish(&model->cb, &variant->kv);
     if (status) {
         qn_free(&model->cb, variant);
         return status;
@@ -127,16 +176,7 @@ enum quern_status qn_model_plan(struct quern_model *model, struct qn_variant *va
         *out = *slot;
         return QUERN_OK;
     }
-    uint32_t most = model->max_outputs < bucket ? model->max_outputs : bucket;
-    struct qn_plan_params params = {.graph = &model->graph,
-                                    .devices = model->plan_devices,
-                                    .n_devices = model->n_devices,
-                                    .place = model->place,
-                                    .kv = &variant->kv,
-                                    .max_tokens = bucket,
-                                    .max_outputs = n_outputs > 1 ? most : 1,
-                                    .n_ctx = model->facts.n_ctx,
-                                    .exact = model->exact};
+    struct qn_plan_params params = params_of(model, variant, bucket, n_outputs > 1);
     struct qn_plan *plan;
     enum quern_status status = qn_plan_create(&model->cb, &plan, &params, err);
     for (uint32_t s = 0; s < (status ? 0 : plan->n_segments) && !status; s++) {

@@ -16,6 +16,7 @@ struct qn_variant {
     struct qn_variant *next;
     enum quern_format k_format, v_format;
     struct qn_kv_layout kv;
+    uint32_t max_tokens; /* of a step: a bucket whose activations fit into a buffer of each device */
     struct qn_plan *plans[QN_N_BUCKETS][2]; /* [bucket][0: one output row, 1: up to max_outputs] */
 };
 

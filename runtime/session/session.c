@@ -183,13 +183,19 @@ static struct quern_item item_at(const struct feed *feed, size_t i)
     return (struct quern_item){.token = feed->tokens[i], .seq = feed->seq, .logits = i + 1 == feed->n};
 }
 
+/* Most tokens of a step. */
+static uint32_t step_tokens(const struct quern_session *s)
+{
+    return s->n_batch < s->variant->max_tokens ? s->n_batch : s->variant->max_tokens;
+}
+
 /* With the lock held: evaluates what a sequence misses in the KV cache, without logits. */
 static enum quern_status catch_up(struct quern_session *s, uint32_t seq_index, uint32_t *failed,
                                   struct quern_error *err)
 {
     struct qn_sequence *seq = &s->seqs[seq_index];
     while (seq->kv_len < seq->len) {
-        uint32_t n = seq->len - seq->kv_len < s->n_batch ? seq->len - seq->kv_len : s->n_batch;
+        uint32_t most = step_tokens(s), left = seq->len - seq->kv_len, n = left < most ? left : most;
         struct qn_flight *flight = qn_step_begin(s, 0);
         for (uint32_t i = 0; i < n; i++)
             qn_step_push(s, flight, seq_index, seq->tokens[seq->kv_len + i], false);
@@ -208,7 +214,7 @@ static enum quern_status catch_up(struct quern_session *s, uint32_t seq_index, u
 static size_t chunk_size(const struct quern_session *s, const struct feed *feed, size_t at)
 {
     size_t n = 0, n_outputs = 0;
-    while (at + n < feed->n && n < s->n_batch) {
+    while (at + n < feed->n && n < step_tokens(s)) {
         n_outputs += item_at(feed, at + n).logits;
         if (n_outputs > s->model->max_outputs)
             break;
@@ -239,14 +245,16 @@ static enum quern_status start_items(struct quern_session *s, const struct feed 
     return qn_step_start(s, *flight, failed, err);
 }
 
-/* One attempt at items at .. at + n, whose tokens are the next of their sequences. */
-static enum quern_status try_chunk(struct quern_session *s, const struct feed *feed, size_t at, size_t n,
+/* One attempt at a chunk of the items from `at`, whose tokens are the next of their sequences. *done: how
+ * many. */
+static enum quern_status try_chunk(struct quern_session *s, const struct feed *feed, size_t at, size_t *done,
                                    uint32_t *failed, struct quern_error *err)
 {
     *failed = QUERN_NONE;
     enum quern_status status = follow_model(s, err);
     if (status)
         return status;
+    size_t n = chunk_size(s, feed, at);
     struct qn_flight *flight = NULL;
     if (feed->n == 1 && feed->n_best == 1)
         flight = qn_ahead_take(s, feed->seq, feed->tokens[0]);
@@ -266,11 +274,12 @@ static enum quern_status try_chunk(struct quern_session *s, const struct feed *f
     }
     for (size_t i = at; i < at + n; i++)
         s->seqs[item_at(feed, i).seq].len++;
+    *done = n;
     return QUERN_OK;
 }
 
 /* A chunk, on other devices if one fails. */
-static enum quern_status run_chunk(struct quern_session *s, const struct feed *feed, size_t at, size_t n,
+static enum quern_status run_chunk(struct quern_session *s, const struct feed *feed, size_t at, size_t *done,
                                    struct quern_error *err)
 {
     qn_mutex_lock(&s->model->lock);
@@ -278,7 +287,7 @@ static enum quern_status run_chunk(struct quern_session *s, const struct feed *f
     struct quern_error detail = {0};
     do {
         uint32_t failed;
-        status = try_chunk(s, feed, at, n, &failed, &detail);
+        status = try_chunk(s, feed, at, done, &failed, &detail);
         if (!status || failed == QUERN_NONE || !qn_model_drop_device(s->model, failed, status, detail.text))
             break;
     } while (true);
@@ -392,9 +401,9 @@ static enum quern_status eval(struct quern_session *s, const struct feed *feed, 
     s->n_logits = s->n_best = 0;
     size_t done = 0;
     while (done < feed->n && !status) {
-        size_t n = chunk_size(s, feed, done);
-        status = run_chunk(s, feed, done, n, err);
-        done += status ? 0 : n;
+        size_t n = 0;
+        status = run_chunk(s, feed, done, &n, err);
+        done += n;
         if (!status && done < feed->n) {
             qn_progress(&s->cb, "evaluate", done, feed->n);
             if (qn_cancelled(&s->cb))

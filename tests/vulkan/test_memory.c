@@ -139,8 +139,10 @@ static void test_small(void **state)
         "maxMemoryAllocationCount=12,maxStorageBufferRange=64K",
     };
     static const char *const models[] = {"llama", "qmoe.Q4_K_M", "llama_tied"};
-    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         same_with(settings, sizeof settings / sizeof *settings, models[i], 4);
+        same_with(settings, sizeof settings / sizeof *settings, models[i], N); /* in smaller steps */
+    }
 }
 
 /* What does not fit is refused before it is tried, with what to change; beside the CPU the text goes on. */

@@ -415,9 +415,10 @@ struct quern_caps {
     uint32_t layouts;        /* bit per enum quern_layout */
     uint32_t offset_align;   /* of a value within a buffer, bytes; a power of two */
     uint64_t max_buffer_bytes;
-    uint64_t max_pool_bytes; /* of a KV pool; 0: as of any buffer */
-    uint32_t max_pools;      /* of one home; 0: any number */
-    uint32_t flags;          /* enum quern_caps_flags */
+    uint64_t max_pool_bytes;  /* of a KV pool; 0: as of any buffer */
+    uint32_t max_pools;       /* of one home; 0: any number */
+    uint32_t flags;           /* enum quern_caps_flags */
+    uint64_t max_value_bytes; /* of an activation; 0: as of any buffer */
 };
 
 /* ---------------------------------------------------------------- bring-up */
