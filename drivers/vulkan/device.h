@@ -89,8 +89,9 @@ struct qn_vk_copy {
 };
 
 struct quern_device {
-    bool imports; /* memory of the host can become buffers */
-    bool coopmat; /* cooperative matrices are used on software too, where they are no gain */
+    bool imports;       /* memory of the host can become buffers */
+    bool unsure_import; /* whether that is as fast, is to be measured */
+    bool coopmat;       /* cooperative matrices are used on software too, where they are no gain */
     PFN_vkGetMemoryHostPointerPropertiesEXT host_pointer_properties;
     const struct quern_host *host;
     const struct quern_callbacks *cb;

@@ -62,7 +62,8 @@ struct settings {
     bool validate;
     uint32_t without;
     const char *identity; /* NULL: any */
-    bool import;          /* weights stay in the host's memory where the device takes that */
+    const char *import;   /* weights stay in the host's memory where the device takes that: 0, 1; NULL: where
+                             it was measured to be as fast */
     bool coopmat;         /* cooperative matrices on a software device too */
     const char *submit;   /* microseconds that a submit may take, 0: any time; NULL: as suits the device */
 };
@@ -83,7 +84,7 @@ static enum quern_status read_settings(const struct quern_profile_view *profile,
         else if (strcmp(setting->name, "identity") == 0 && setting->value[0])
             settings->identity = setting->value;
         else if (strcmp(setting->name, "vk-import") == 0)
-            settings->import = strcmp(setting->value, "0") != 0;
+            settings->import = setting->value;
         else if (strcmp(setting->name, "vk-coopmat") == 0)
             settings->coopmat = strcmp(setting->value, "0") != 0;
         else if (strcmp(setting->name, "vk-submit-us") == 0)
@@ -127,7 +128,8 @@ static int32_t vk_open(const struct quern_host *host, uint32_t index,
         return qn_fail_memory(err, "the Vulkan device");
     device->host = host;
     device->cb = host->callbacks;
-    device->imports = settings.import;
+    device->imports = !settings.import || strcmp(settings.import, "0") != 0;
+    device->unsure_import = !settings.import;
     device->coopmat = settings.coopmat;
     status = qn_vk_shaders_init(&device->shaders, host, settings.shaders, err);
     if (!status)
@@ -176,6 +178,7 @@ static void list_heaps(const struct quern_device *device, struct quern_caps *cap
             first = caps->heap[0].flags;
     }
     caps->heap[0].flags |= device->imports ? QUERN_HEAP_IMPORT : 0;
+    caps->heap[0].flags |= device->unsure_import ? QUERN_HEAP_MEASURE : 0;
     caps->n_heaps = first & QUERN_HEAP_HOST_VISIBLE && !(first & QUERN_HEAP_SLOW_READ) ? 1 : 2;
 }
 

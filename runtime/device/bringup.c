@@ -186,11 +186,12 @@ static bool recall_verdict(const struct qn_bringup *b, const struct qn_text *key
     struct qn_blob blob;
     struct quern_error err;
     char last[256] = "";
-    *verdict = (struct qn_verdict){.good = true};
     bool known =
         recall(b, KIND_VERDICT, key, &blob) &&
         recalled(b, KIND_VERDICT, key, &blob,
                  qn_verdict_read(blob.data, blob.bytes, "a verdict in the cache", verdict, &err), &err);
+    if (!known) /* also where what was kept is no verdict */
+        *verdict = (struct qn_verdict){.good = true};
     uint32_t dead = collect && !key->failed
                         ? qn_marks_collect(b->cb, b->drivers->cache, subject_of(key), last, sizeof last)
                         : 0;

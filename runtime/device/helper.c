@@ -45,10 +45,15 @@ static enum quern_status list(const struct task *task, struct qn_text *answer, s
     return QUERN_OK;
 }
 
-/* Opens the device and the processor, and does the work of the trial or of the measurement. */
-static enum quern_status with_devices(const struct task *task, struct qn_rating *rating,
-                                      struct quern_error *err)
+/* Below this part of the device's rate, weights are worth a copy, which takes time and memory. */
+#define LEAST_SHARE 0.9
+
+/* Opens the device and the processor, and does the work of the trial or of the measurement (NULL: that of the
+ * other). */
+static enum quern_status with_devices(const struct task *task, struct qn_verdict *verdict,
+                                      struct qn_rating *rating, struct quern_error *err)
 {
+    double share = 0;
     struct qn_device device = {.host = task->host}, cpu = {.host = task->host};
     const struct quern_driver *cpu_driver = qn_driver_builtin(&task->cb, "cpu");
     struct qn_rates rates, cpu_rates;
@@ -59,8 +64,12 @@ static enum quern_status with_devices(const struct task *task, struct qn_rating 
     if (!status)
         status =
             qn_device_open_plain(&device, task->driver, task->index, task->settings, task->n_settings, err);
-    if (!status && !rating)
+    if (!status && verdict)
         status = qn_trial_check(&task->cb, &device, &cpu, err);
+    if (!status && verdict)
+        status = qn_trial_import(&task->cb, &device, &share, err);
+    if (!status && verdict)
+        verdict->import = share > LEAST_SHARE;
     if (!status && rating)
         status = qn_trial_measure(&task->cb, &device, &rates, err);
     if (!status && rating)
@@ -110,8 +119,10 @@ static enum quern_status answer_task(const struct task *task, const char *what, 
         return list(task, answer, err);
     struct quern_error why = {0};
     if (strcmp(what, "try") == 0) {
-        enum quern_status status = with_devices(task, NULL, &why);
-        struct qn_verdict verdict = {.good = !status, .status = status};
+        struct qn_verdict verdict = {0};
+        enum quern_status status = with_devices(task, &verdict, NULL, &why);
+        verdict.good = !status;
+        verdict.status = (uint32_t)status;
         snprintf(verdict.reason, sizeof verdict.reason, "%.380s", status ? why.text : "");
         qn_verdict_write(answer, &verdict);
         return QUERN_OK;
@@ -119,7 +130,7 @@ static enum quern_status answer_task(const struct task *task, const char *what, 
     struct qn_rating rating;
     if (strcmp(what, "rate") != 0)
         return qn_fail(err, QUERN_ERR_PARAM, "\"%.64s\" is no task of the helper", what);
-    enum quern_status status = with_devices(task, &rating, err);
+    enum quern_status status = with_devices(task, NULL, &rating, err);
     if (!status)
         qn_rating_write(answer, &rating);
     return status;

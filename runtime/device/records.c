@@ -85,7 +85,8 @@ void qn_bad_parts_write(struct qn_text *text, const struct qn_bad_parts *bad)
 void qn_verdict_write(struct qn_text *text, const struct qn_verdict *verdict)
 {
     begin(text, "verdict");
-    qn_text_put(text, "good %d\nstatus %u\nstrikes %u\n", verdict->good, verdict->status, verdict->strikes);
+    qn_text_put(text, "good %d\nstatus %u\nstrikes %u\nimport %d\n", verdict->good, verdict->status,
+                verdict->strikes, verdict->import);
     put_value(text, "reason", verdict->reason);
     qn_text_put(text, "end\n");
 }
@@ -287,7 +288,7 @@ enum quern_status qn_verdict_read(const char *data, size_t n, const char *what, 
                                   struct quern_error *err)
 {
     struct reader r;
-    uint32_t good = 0;
+    uint32_t good = 0, import = 0;
     *verdict = (struct qn_verdict){0};
     enum quern_status status = open_record(&r, data, n, what, "verdict", err);
     if (status)
@@ -298,9 +299,12 @@ enum quern_status qn_verdict_read(const char *data, size_t n, const char *what, 
         return wrong(&r, err, "a status");
     if (!next(&r) || !is(&r, "strikes") || !number32(r.value, &verdict->strikes))
         return wrong(&r, err, "a number of strikes");
+    if (!next(&r) || !is(&r, "import") || !number32(r.value, &import) || import > 1)
+        return wrong(&r, err, "import 0 or 1");
     if (!next(&r) || !is(&r, "reason") || !copy(verdict->reason, sizeof verdict->reason, r.value))
         return wrong(&r, err, "a reason");
     verdict->good = good == 1;
+    verdict->import = import == 1;
     return next(&r) && is_last(&r) ? QUERN_OK : wrong(&r, err, "the end");
 }
 

@@ -41,6 +41,7 @@ struct qn_verdict {
     bool good;
     uint32_t status;  /* enum quern_status of what failed */
     uint32_t strikes; /* processes that died with the device in use, with none that did not in between */
+    bool import;      /* weights are as fast in the host's memory as in its own */
     char reason[384]; /* "" where it is good */
 };
 

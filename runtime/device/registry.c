@@ -477,6 +477,7 @@ static enum quern_status open_tried(struct qn_device *device, struct qn_bringup 
     qn_mark_begin(device->mark, "opening");
     status = qn_device_open_plain(device, bringup->driver, index, settings, n, err);
     qn_mark_end(device->mark, false);
+    device->imports = verdict.import;
     if (status)
         qn_device_close(device);
     return status;

@@ -27,6 +27,7 @@ struct qn_device {
     const struct quern_driver *driver;
     struct quern_device *handle; /* NULL: closed */
     struct quern_caps caps;
+    bool imports;         /* see QUERN_HEAP_MEASURE */
     struct qn_mark *mark; /* NULL: work of its first times is not marked */
 };
 

@@ -9,7 +9,8 @@
 
 /* ---- a model ---- */
 
-enum { MAX_WEIGHTS = 32, WEIGHT_ALIGN = 4096, REPEAT = 4 << 20 };
+/* Pages have at most 64 KiB. */
+enum { MAX_WEIGHTS = 32, WEIGHT_ALIGN = 4096, PAGE = 64 << 10, REPEAT = 4 << 20 };
 
 struct toy {
     const struct quern_callbacks *cb;
@@ -18,14 +19,15 @@ struct toy {
     struct quern_binding weight[MAX_WEIGHTS]; /* offset and bytes of each in `data` */
     enum quern_format format[MAX_WEIGHTS];
     uint64_t bytes;
-    uint8_t *data;
+    uint8_t *data;   /* at a page, and has its last page to itself */
+    uint8_t *memory; /* that it lies in */
     uint32_t n_vocab;
 };
 
 static void toy_finish(struct toy *toy)
 {
     qn_graph_finish(toy->cb, &toy->graph);
-    qn_free(toy->cb, toy->data);
+    qn_free(toy->cb, toy->memory);
 }
 
 static uint32_t add_weight(struct toy *toy, struct qn_builder *b, enum quern_format format, int64_t d0,
@@ -75,9 +77,10 @@ static void fill(enum quern_format id, uint8_t *data, uint64_t bytes, float widt
 static enum quern_status fill_all(struct toy *toy, float width, struct quern_error *err)
 {
     uint64_t state = 88172645463325252u;
-    toy->data = qn_zalloc(toy->cb, (size_t)toy->bytes, 1);
-    if (!toy->data)
+    toy->memory = qn_zalloc(toy->cb, (size_t)toy->bytes + 2 * PAGE, 1);
+    if (!toy->memory)
         return qn_fail_memory(err, "the weights of a trial");
+    toy->data = toy->memory + (PAGE - (uintptr_t)toy->memory % PAGE) % PAGE;
     for (uint32_t w = 0; w < toy->n_weights; w++)
         fill(toy->format[w], toy->data + toy->weight[w].offset, toy->weight[w].bytes, width, &state);
     return QUERN_OK;
@@ -172,7 +175,7 @@ struct rig {
     const struct quern_callbacks *cb;
     const struct qn_device *device;
     const struct toy *toy;
-    bool exact;
+    bool exact, import;
     uint8_t place[64]; /* all on device 0 */
     struct qn_plan_device at;
     struct quern_binding weights[MAX_WEIGHTS];
@@ -200,9 +203,16 @@ static enum quern_status create(struct rig *rig, uint32_t heap, uint64_t bytes, 
     return (enum quern_status)status;
 }
 
-/* Copies the weights to the device. */
+/* Brings the weights to the device, or has it reach them where they are. */
 static enum quern_status upload(struct rig *rig, struct quern_error *err)
 {
+    if (rig->import) {
+        int32_t imported = rig->device->driver->buffer_import(rig->device->handle, rig->toy->data,
+                                                              rig->toy->bytes, &rig->data, err);
+        if (imported)
+            rig->data = NULL;
+        return (enum quern_status)imported;
+    }
     enum quern_status status = create(rig, 0, rig->toy->bytes, &rig->data, err);
     if (!status)
         status = qn_transfer_write(&rig->at, rig->data, 0, rig->toy->data, rig->toy->bytes, err);
@@ -214,9 +224,9 @@ static enum quern_status upload(struct rig *rig, struct quern_error *err)
 
 static enum quern_status rig_init(struct rig *rig, const struct quern_callbacks *cb,
                                   const struct qn_device *device, const struct toy *toy, bool exact,
-                                  struct quern_error *err)
+                                  bool import, struct quern_error *err)
 {
-    *rig = (struct rig){.cb = cb, .device = device, .toy = toy, .exact = exact};
+    *rig = (struct rig){.cb = cb, .device = device, .toy = toy, .exact = exact, .import = import};
     rig->at =
         (struct qn_plan_device){.driver = device->driver, .handle = device->handle, .caps = device->caps};
     const struct quern_graph *graph = &toy->graph.view;
@@ -322,7 +332,7 @@ static enum quern_status evaluate(const struct quern_callbacks *cb, const struct
     static const uint32_t n_tokens[CHECK_RUNS] = {CHECK_BATCH, 1};
     struct rig rig;
     uint32_t first = 0;
-    enum quern_status status = rig_init(&rig, cb, device, toy, exact, err);
+    enum quern_status status = rig_init(&rig, cb, device, toy, exact, false, err);
     for (int i = 0; i < CHECK_RUNS && !status; i++) {
         struct qn_plan *plan = NULL;
         status = make_plan(&rig, n_tokens[i], &plan, err);
@@ -377,15 +387,24 @@ enum quern_status qn_trial_check(const struct quern_callbacks *cb, const struct 
 
 /* ---- rates ---- */
 
-/* Millions of weights times tokens per second, in steps of n tokens: the best of several runs in about 0.3 s.
+/* What is measured: steps of n tokens through two products of wide * wider weights each, for about that long.
  */
-static enum quern_status rate(struct rig *rig, uint32_t n, double n_weights, double *out,
-                              struct quern_error *err)
+struct load {
+    uint32_t n;
+    int64_t wide, wider;
+    uint64_t ns;
+    bool import; /* the weights stay in the host's memory */
+};
+
+/* Millions of weights times tokens per second: the best of several runs. */
+static enum quern_status rate(struct rig *rig, const struct load *load, double *out, struct quern_error *err)
 {
+    double n_weights = 2.0 * (double)load->wide * (double)load->wider;
+    uint32_t n = load->n;
     struct qn_plan *plan = NULL;
     uint64_t best = UINT64_MAX, spent = 0;
     enum quern_status status = make_plan(rig, n, &plan, err);
-    for (int i = 0; i < 50 && !status && spent < 300000000; i++) {
+    for (int i = 0; i < 50 && !status && spent < load->ns; i++) {
         uint64_t begin = qn_now_ns();
         status = run(rig, plan, 0, n, err);
         uint64_t ns = qn_now_ns() - begin;
@@ -398,18 +417,17 @@ static enum quern_status rate(struct rig *rig, uint32_t n, double n_weights, dou
     return status;
 }
 
-/* With two products of wide * wider weights each. */
-static enum quern_status measure(const struct quern_callbacks *cb, const struct qn_device *device, uint32_t n,
-                                 int64_t wide, int64_t wider, double *out, struct quern_error *err)
+static enum quern_status measure(const struct quern_callbacks *cb, const struct qn_device *device,
+                                 const struct load *load, double *out, struct quern_error *err)
 {
     struct toy toy = {.cb = cb};
     struct rig rig;
     qn_graph_init(&toy.graph);
-    enum quern_status status = make_load(&toy, wide, wider, err);
+    enum quern_status status = make_load(&toy, load->wide, load->wider, err);
     if (!status) {
-        status = rig_init(&rig, cb, device, &toy, false, err);
+        status = rig_init(&rig, cb, device, &toy, false, load->import, err);
         if (!status)
-            status = rate(&rig, n, 2.0 * (double)wide * (double)wider, out, err);
+            status = rate(&rig, load, out, err);
         rig_finish(&rig);
     }
     toy_finish(&toy);
@@ -420,8 +438,28 @@ enum quern_status qn_trial_measure(const struct quern_callbacks *cb, const struc
                                    struct qn_rates *rates, struct quern_error *err)
 {
     /* 72 MiB, more than processors keep in their caches; few enough that arithmetic bounds 32 tokens */
-    enum quern_status status = measure(cb, device, 1, 4096, 16384, &rates->decode, err);
+    const struct load decode = {1, 4096, 16384, 300000000, false};
+    const struct load prefill = {QN_TRIAL_BATCH, 2048, 2048, 300000000, false};
+    enum quern_status status = measure(cb, device, &decode, &rates->decode, err);
     if (!status)
-        status = measure(cb, device, QN_TRIAL_BATCH, 2048, 2048, &rates->prefill, err);
+        status = measure(cb, device, &prefill, &rates->prefill, err);
+    return status;
+}
+
+enum quern_status qn_trial_import(const struct quern_callbacks *cb, const struct qn_device *device,
+                                  double *share, struct quern_error *err)
+{
+    const uint32_t unsure = QUERN_HEAP_IMPORT | QUERN_HEAP_MEASURE;
+    *share = 0;
+    if (!device->driver->buffer_import || (device->caps.heap[0].flags & unsure) != unsure)
+        return QUERN_OK;
+    const struct load own = {1, 4096, 8192, 100000000, false}, imported = {1, 4096, 8192, 100000000, true};
+    double rate_own = 1, rate_imported = 1;
+    enum quern_status status = measure(cb, device, &imported, &rate_imported, err);
+    if (status == QUERN_ERR_UNSUPPORTED) /* there is nothing to choose */
+        return QUERN_OK;
+    if (!status)
+        status = measure(cb, device, &own, &rate_own, err);
+    *share = rate_imported / rate_own;
     return status;
 }

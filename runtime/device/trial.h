@@ -19,4 +19,9 @@ enum { QN_TRIAL_BATCH = 32 };
 enum quern_status qn_trial_measure(const struct quern_callbacks *cb, const struct qn_device *device,
                                    struct qn_rates *rates, struct quern_error *err);
 
+/* What part of its rate, token by token, the device reaches where weights stay in the host's memory (see
+ * buffer_import); 0 where they cannot, or where nothing is to be measured. */
+enum quern_status qn_trial_import(const struct quern_callbacks *cb, const struct qn_device *device,
+                                  double *share, struct quern_error *err);
+
 #endif

@@ -188,6 +188,13 @@ static enum quern_status copy_weights(struct loading *loading, struct qn_weights
     return status ? status : last;
 }
 
+static bool may_import(const struct qn_device *device)
+{
+    uint32_t flags = device->caps.heap[0].flags;
+    return device->driver->buffer_import && flags & QUERN_HEAP_IMPORT &&
+           (device->imports || !(flags & QUERN_HEAP_MEASURE));
+}
+
 /* Makes buffers of the parts of the file themselves. */
 static enum quern_status import_parts(struct loading *loading, struct qn_weights *weights,
                                       struct quern_error *err)
@@ -240,7 +247,7 @@ enum quern_status qn_weights_load(struct quern_model *model, uint32_t d, struct 
     weights->tensors = qn_zalloc(&model->cb, n_tensors ? n_tensors : 1, sizeof *weights->tensors);
     if (!weights->tensors)
         return qn_fail_memory(err, "the list of weights");
-    bool import = device->driver->buffer_import && (device->caps.heap[0].flags & QUERN_HEAP_IMPORT);
+    bool import = may_import(&model->devices[d]);
     enum quern_status status = import ? import_parts(&loading, weights, &detail) : QUERN_OK;
     if (status == QUERN_ERR_UNSUPPORTED) {
         qn_log(&model->cb, QUERN_LOG_INFO, "device %s: weights are copied: %s", model->devices[d].id,

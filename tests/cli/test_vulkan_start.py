@@ -158,6 +158,27 @@ def test_pipeline_faults():
         assert "leak" not in (pathlib.Path(folder) / "l.log").read_text()
 
 
+def test_import():
+    """The trial measures whether weights are as fast where the file is mapped; then they stay there. Without a trial, or
+    where the setting forbids it, they are copied."""
+    def imports(folder, **more):
+        log = pathlib.Path(folder) / "layer.log"
+        log.unlink(missing_ok=True)
+        assert run(environment(folder, log, **more)).out == need_device()
+        calls = re.findall(r"^calls vkGetMemoryHostPointerPropertiesEXT (\d+)$", log.read_text(), re.M)
+        return max(map(int, calls), default=0)
+
+    need_device()
+    with tempfile.TemporaryDirectory() as folder:
+        brought_up(folder)
+        verdicts = [p for p in pathlib.Path(folder).rglob("*") if p.is_file() and b"quern-verdict" in p.read_bytes()]
+        assert len(verdicts) == 1, verdicts
+        measured = b"import 1" in verdicts[0].read_bytes()
+        assert (imports(folder) > 0) == measured
+        assert imports(folder, QUERN_VK_IMPORT="1") > 0
+        assert imports(folder, QUERN_VK_IMPORT="0") == 0
+
+
 def starts(folder, **more):
     rows = quern("bench", "--start", "-m", cli.model(MODELS[0]), "--device", "vulkan", "-o", "json",
                  env=environment(folder, **more)).json()

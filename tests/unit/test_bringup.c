@@ -1,5 +1,6 @@
 /* What is found out about drivers before they are used: records, trials, verdicts, marks. The driver that is
  * brought up here is the processor's in other clothes. */
+#include "base/clock.h"
 #include "device/bringup.h"
 #include "device/trial.h"
 #include "drivers/cpu/cpu.h"
@@ -80,7 +81,11 @@ static void test_records(void **state)
     static struct qn_bad_parts bad = {.n = 1, .part = {{.path = "/a b.json", .reason = "crashed"}}};
     qn_bad_parts_write(&text, &bad);
     assert_whole(&text, reads_bad);
-    qn_verdict_write(&text, &(struct qn_verdict){.status = 5, .strikes = 1, .reason = "it is slow"});
+    qn_verdict_write(&text,
+                     &(struct qn_verdict){.status = 5, .strikes = 1, .import = true, .reason = "it is slow"});
+    struct qn_verdict verdict;
+    assert_int_equal(qn_verdict_read(text.data, text.n, "it", &verdict, NULL), QUERN_OK);
+    assert_true(verdict.import && !verdict.good && verdict.status == 5 && verdict.strikes == 1);
     assert_whole(&text, reads_verdict);
     struct qn_rating rating = {{0, 1.5, 1e9, 0.001}}, rating_back;
     qn_rating_write(&text, &rating);
@@ -95,10 +100,11 @@ static void test_foreign_records(void **state)
     static const char *const foreign[] = {
         "",
         "end\n",
-        "quern-verdict 0.0.0\ngood 1\nstatus 0\nstrikes 0\nreason \nend\n",
-        "quern-verdict " QN_VERSION "\ngood 2\nstatus 0\nstrikes 0\nreason \nend\n",
-        "quern-verdict " QN_VERSION "\ngood 1\nstatus -1\nstrikes 0\nreason \nend\n",
-        "quern-verdict " QN_VERSION "\ngood 1\nstatus 0\nstrikes 99999999999\nreason \nend\n",
+        "quern-verdict 0.0.0\ngood 1\nstatus 0\nstrikes 0\nimport 0\nreason \nend\n",
+        "quern-verdict " QN_VERSION "\ngood 2\nstatus 0\nstrikes 0\nimport 0\nreason \nend\n",
+        "quern-verdict " QN_VERSION "\ngood 1\nstatus -1\nstrikes 0\nimport 0\nreason \nend\n",
+        "quern-verdict " QN_VERSION "\ngood 1\nstatus 0\nstrikes 99999999999\nimport 0\nreason \nend\n",
+        "quern-verdict " QN_VERSION "\ngood 1\nstatus 0\nstrikes 0\nimport 2\nreason \nend\n",
         "quern-devices " QN_VERSION "\nstatus 0\nreason \nend\n"};
     for (size_t i = 0; i < QN_LEN(foreign); i++)
         assert_false(reads_verdict(foreign[i], strlen(foreign[i])));
@@ -140,6 +146,69 @@ static void test_trial(void **state)
     assert_true(rates.decode > 0 && rates.prefill > 0);
     qn_device_close(&cpu);
     qn_device_close(&null);
+}
+
+/* The CPU with memory of its own: what is imported is slow to reach. */
+static struct quern_buffer *imported;
+
+static int32_t slow_import(struct quern_device *device, void *memory, uint64_t bytes,
+                           struct quern_buffer **buffer, struct quern_error *err)
+{
+    assert_int_equal((uintptr_t)memory % 4096, 0);
+    int32_t status =
+        quern_cpu_driver_get(QUERN_DRIVER_ABI)->buffer_import(device, memory, bytes, buffer, err);
+    imported = *buffer;
+    return status;
+}
+
+static void slow_destroy(struct quern_device *device, struct quern_buffer *buffer)
+{
+    imported = buffer == imported ? NULL : imported;
+    quern_cpu_driver_get(QUERN_DRIVER_ABI)->buffer_destroy(device, buffer);
+}
+
+static int32_t slow_run(struct quern_device *device, struct quern_prepared *prepared,
+                        const struct quern_run_args *args, uint64_t *point, struct quern_error *err)
+{
+    if (imported)
+        qn_sleep_ns(200000000);
+    return quern_cpu_driver_get(QUERN_DRIVER_ABI)->run(device, prepared, args, point, err);
+}
+
+static int32_t no_import(struct quern_device *device, void *memory, uint64_t bytes,
+                         struct quern_buffer **buffer, struct quern_error *err)
+{
+    return qn_fail(err, QUERN_ERR_UNSUPPORTED, "not today");
+}
+
+static void unsure_caps(struct quern_device *device, struct quern_caps *caps)
+{
+    quern_cpu_driver_get(QUERN_DRIVER_ABI)->caps(device, caps);
+    caps->heap[0].flags |= QUERN_HEAP_MEASURE;
+}
+
+static void test_import(void **state)
+{
+    (void)state;
+    struct quern_host host;
+    struct quern_error err = {0};
+    double share = 0;
+    struct quern_driver driver = *quern_cpu_driver_get(QUERN_DRIVER_ABI);
+    driver.buffer_destroy = slow_destroy;
+    driver.run = slow_run;
+    driver.buffer_import = slow_import;
+    driver.caps = unsure_caps;
+    struct qn_device slow = open_device(&driver, &host);
+    assert_int_equal(qn_trial_import(&cb, &slow, &share, &err), QUERN_OK);
+    assert_true(share > 0 && share < 0.9);
+    driver.buffer_import = no_import;
+    assert_int_equal(qn_trial_import(&cb, &slow, &share, &err), QUERN_OK);
+    assert_true(share == 0);
+    qn_device_close(&slow);
+    struct qn_device sure = open_device(quern_cpu_driver_get(QUERN_DRIVER_ABI), &host);
+    assert_int_equal(qn_trial_import(&cb, &sure, &share, &err), QUERN_OK);
+    assert_true(share == 0);
+    qn_device_close(&sure);
 }
 
 static void test_faster(void **state)
@@ -263,7 +332,8 @@ int main(void)
 {
     cb = qn_callbacks_resolve(NULL);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_records), cmocka_unit_test(test_foreign_records), cmocka_unit_test(test_trial),
+        cmocka_unit_test(test_records), cmocka_unit_test(test_foreign_records),
+        cmocka_unit_test(test_trial),   cmocka_unit_test(test_import),
         cmocka_unit_test(test_faster),  cmocka_unit_test(test_strikes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

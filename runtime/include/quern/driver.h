@@ -385,6 +385,7 @@ enum quern_heap_flags {
     QUERN_HEAP_HOST_SHARED = 2,  /* it is the host's own memory */
     QUERN_HEAP_IMPORT = 4,       /* buffer_import works */
     QUERN_HEAP_SLOW_READ = 8,    /* the host writes mapped buffers well and reads them slowly */
+    QUERN_HEAP_MEASURE = 16, /* imported memory may be slower for the device: used where measured not to be */
 };
 
 /* Storage order of a weight. */
