@@ -1,7 +1,9 @@
 /* Number formats: exact decoding against reference data, encoding against the definition. */
+#include "base/host.h"
 #include "formats/blocks.h"
 #include "formats/formats.h"
 #include "formats/iq_tables.h"
+#include "formats/rows16.h"
 #include "support/dequant.h"
 #include "test.h"
 
@@ -253,6 +255,42 @@ static void test_tables(void **state)
     assert_int_equal((uintptr_t)qn_iq3s_grid % 4, 0);
 }
 
+/* Every row comes back from the layout, and a group is what the header says. */
+static void test_rows16(void **state)
+{
+    (void)state;
+    enum { K = 512, MOST = 37 };
+    static uint8_t rows[MOST * K * 4], matrix[MOST * K * 4], row[K * 4];
+    static const size_t some_rows[] = {1, 15, 16, 17, 32, 37};
+    int n_checked = 0;
+    for (size_t i = 0; i < sizeof rows; i++)
+        rows[i] = (uint8_t)(i * 2654435761u >> 13);
+    for (int id = 0; id < QUERN_FORMAT_END; id++) {
+        const enum quern_format format = (enum quern_format)id;
+        if (!qn_rows16_has(format))
+            continue;
+        const size_t bytes = qn_format_row_bytes(format, K), block = qn_format_get(format)->block_bytes;
+        for (size_t i = 0; i < QN_LEN(some_rows); i++) {
+            const size_t n = some_rows[i], whole = n / 16 * 16;
+            memset(matrix, 0, sizeof matrix);
+            qn_rows16_pack(format, K, n, rows, matrix);
+            for (size_t r = 0; r < n; r++) {
+                qn_rows16_row(format, K, n, matrix, r, row);
+                assert_memory_equal(row, rows + r * bytes, bytes);
+            }
+            assert_memory_equal(matrix + whole * bytes, rows + whole * bytes, (n - whole) * bytes);
+            assert_int_equal(matrix[n * bytes], 0);
+        }
+        /* the last word of row 5 in the second block, or what is left of one at the block's end */
+        const size_t odd = format == QUERN_Q3_K || format == QUERN_Q6_K ? block % 4 : 0;
+        const size_t size = odd > 0 ? odd : 4, at = block - size;
+        assert_memory_equal(matrix + 16 * (block + at) + 5 * size, rows + 5 * bytes + block + at, size);
+        n_checked++;
+    }
+    assert_true(n_checked >= 24);
+    assert_false(qn_rows16_has(QUERN_F16) || qn_rows16_has(QUERN_I32) || qn_rows16_has((enum quern_format)4));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -264,6 +302,7 @@ int main(void)
         cmocka_unit_test(test_nvfp4),
         cmocka_unit_test(test_tables),
         cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_rows16),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

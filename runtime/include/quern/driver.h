@@ -390,7 +390,9 @@ enum quern_heap_flags {
 
 /* Storage order of a weight. */
 enum quern_layout {
-    QUERN_LAYOUT_FILE = 0, /* as in the model file: rows of blocks */
+    QUERN_LAYOUT_FILE = 0,   /* as in the model file: rows of blocks */
+    QUERN_LAYOUT_ROWS16 = 1, /* quantised formats: 16 rows side by side, in as many bytes */
+    QUERN_LAYOUT_END = 2,
 };
 
 /* Heap 0 is for activations, weights and KV. Where its buffers cannot be mapped, or are read slowly, data
@@ -420,6 +422,10 @@ struct quern_caps {
     uint32_t max_pools;       /* of one home; 0: any number */
     uint32_t flags;           /* enum quern_caps_flags */
     uint64_t max_value_bytes; /* of an activation; 0: as of any buffer */
+    /* bit per enum quern_format: what matmul and moe_matmul would rather read as QUERN_LAYOUT_ROWS16, which
+     * the driver then has weights_prepare for, and reads in embed too. None of it is read where a segment is
+     * exact. */
+    uint64_t rows16_formats;
 };
 
 /* ---------------------------------------------------------------- bring-up */
@@ -450,6 +456,19 @@ struct quern_binding {
     uint64_t offset;
     uint64_t bytes;
     uint32_t layout; /* enum quern_layout */
+};
+
+/* Rows of a weight on their way into a buffer, in another order. */
+struct quern_weight_rows {
+    uint32_t struct_size;
+    uint32_t layout; /* enum quern_layout: that of the buffer */
+    uint32_t format; /* enum quern_format */
+    uint32_t pad;
+    uint64_t n;       /* weights in a row */
+    uint64_t n_rows;  /* a multiple of 16, or those up to the end of a matrix */
+    const void *rows; /* on the host, QUERN_LAYOUT_FILE */
+    struct quern_buffer *buffer;
+    uint64_t offset; /* of the first of the rows */
 };
 
 /* Where a KV layer lies: in the pages of pool list `home`. Page p is at byte
@@ -586,6 +605,9 @@ struct quern_driver {
                                    struct quern_buffer **buffer, struct quern_error *err);
     /* struct_size is set by the caller. */
     void (*memory)(struct quern_device *device, uint32_t heap, struct quern_memory *memory);
+    /* Lays out rows of a weight; the rows are valid during the call. */
+    int32_t (*weights_prepare)(struct quern_device *device, const struct quern_weight_rows *rows,
+                               struct quern_error *err);
 };
 
 /* Whether the table has this function. */
