@@ -67,6 +67,7 @@ struct qn_arg {
     int64_t dim[4];   /* as in the graph; the step's dimension is 1 for activations */
     size_t row;       /* activations: elements for each token */
     size_t row_bytes; /* weights: bytes of dim[0] elements */
+    uint32_t layout;  /* enum quern_layout; known when bound */
     void *data;       /* NULL until bound */
 };
 
@@ -227,6 +228,10 @@ static inline size_t qn_pack_stride(enum qn_pack pack, size_t k)
 
 /* Address of a page of the op's KV layer, or NULL (and the run has failed) when it is not there. */
 char *qn_kv_page(const struct qn_op *op, const struct qn_run *run, uint32_t page);
+
+/* See driver.h. */
+int32_t qn_cpu_weights_prepare(struct quern_device *device, const struct quern_weight_rows *rows,
+                               struct quern_error *err);
 
 /* Description of this machine, for people; bytes of its memory, 0 when unknown. */
 void qn_cpu_name(char *text, size_t size);

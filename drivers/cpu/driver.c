@@ -1,6 +1,7 @@
 /* The CPU driver's table: device, buffers, copies. Segments are in prepare.c and run.c. */
 #include "drivers/cpu/cpu.h"
 
+#include "base/file.h"
 #include "base/thread.h"
 #include "drivers/cpu/device.h"
 
@@ -14,7 +15,7 @@
 #include <unistd.h>
 #endif
 
-enum { MAX_THREADS = 512, OFFSET_ALIGN = 64 };
+enum { MAX_THREADS = 512, OFFSET_ALIGN = 64, LARGE_BYTES = 8 << 20 };
 
 uint64_t qn_cpu_memory(void)
 {
@@ -127,10 +128,15 @@ static void cpu_caps(struct quern_device *device, struct quern_caps *caps)
     caps->heap[0].bytes = qn_cpu_memory();
     caps->weight_formats = 0;
     for (uint32_t f = 0; f < QUERN_FORMAT_END; f++)
-        if (device->kernels.dequantise[f] && device->kernels.fast[f].run && device->kernels.exact[f].run)
+        if (device->kernels.dequantise[f] && device->kernels.fast[QUERN_LAYOUT_FILE][f].run &&
+            device->kernels.exact[f].run)
             caps->weight_formats |= (uint64_t)1 << f;
     caps->kv_formats = (uint64_t)1 << QUERN_F32 | (uint64_t)1 << QUERN_F16 | (uint64_t)1 << QUERN_Q8_0;
-    caps->layouts = 1u << QUERN_LAYOUT_FILE;
+    caps->layouts = 1u << QUERN_LAYOUT_FILE | 1u << QUERN_LAYOUT_ROWS16;
+    caps->rows16_formats = 0;
+    for (uint32_t f = 0; f < QUERN_FORMAT_END; f++)
+        if (device->kernels.fast[QUERN_LAYOUT_ROWS16][f].run)
+            caps->rows16_formats |= (uint64_t)1 << f;
     caps->offset_align = OFFSET_ALIGN;
     caps->max_buffer_bytes = SIZE_MAX / 2;
 }
@@ -166,6 +172,8 @@ static int32_t cpu_buffer_create(struct quern_device *device, uint32_t heap, uin
         return qn_fail(err, QUERN_ERR_PARAM, "a buffer of %llu bytes in heap %u", (unsigned long long)bytes,
                        heap);
     void *data = bytes <= SIZE_MAX / 2 ? qn_alloc(device->cb, (size_t)bytes, 1) : NULL;
+    if (data && bytes >= LARGE_BYTES)
+        qn_memory_large_pages(data, bytes);
     int32_t status = make_buffer(device, data, bytes, false, out, err);
     if (status)
         qn_free(device->cb, data);
@@ -249,6 +257,7 @@ static const struct quern_driver quern_driver_cpu = {
     .run = qn_cpu_run,
     .wait = cpu_wait,
     .times = cpu_times,
+    .weights_prepare = qn_cpu_weights_prepare,
 };
 
 const struct quern_driver *quern_cpu_driver_get(uint32_t abi)

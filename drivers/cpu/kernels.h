@@ -8,6 +8,8 @@
 #ifndef QN_CPU_KERNELS_H
 #define QN_CPU_KERNELS_H
 
+#include <quern/driver.h>
+
 #include "formats/formats.h"
 
 /* Instruction sets, weakest first; bits of a mask. */
@@ -58,8 +60,9 @@ static inline struct qn_q8_row qn_q8_row_at(const void *row, size_t k)
 
 /* y[t * y_stride + i] = (row i of w) . (token t), for i < n_rows, t < n_tokens. `w` points at the first of
  * the rows, each row_bytes long (blocks of the kernel's format, k weights, any alignment that the format
- * guarantees); token t's packed row is at x + t * x_stride. `scratch` has qn_matmul_scratch bytes for this
- * thread alone. */
+ * guarantees). QUERN_LAYOUT_ROWS16: it is the first of 16, and n_rows is a multiple of 16 or reaches to the
+ * end of the matrix. Token t's packed row is at x + t * x_stride. `scratch` has qn_matmul_scratch bytes for
+ * this thread alone. */
 typedef void (*qn_matmul_fn)(const void *w, size_t row_bytes, size_t k, uint32_t n_rows, const void *x,
                              size_t x_stride, uint32_t n_tokens, float *y, size_t y_stride, void *scratch);
 
@@ -74,9 +77,10 @@ enum { QN_ATTEND_ROWS = 32 };
 enum { QN_MATMUL_SCRATCH = 256 * 1024 }; /* bytes per thread */
 
 struct qn_kernels {
-    /* fast[]: activations in 8 bits where the format is quantised; exact[]: float32 arithmetic on decoded
-     * weights. */
-    struct qn_matmul_kernel fast[QUERN_FORMAT_END];
+    /* fast[]: activations in 8 bits where the format is quantised, for each layout of the weights; all
+     * layouts give the same bits. exact[]: float32 arithmetic on decoded weights, which are
+     * QUERN_LAYOUT_FILE. */
+    struct qn_matmul_kernel fast[QUERN_LAYOUT_END][QUERN_FORMAT_END];
     struct qn_matmul_kernel exact[QUERN_FORMAT_END];
     /* Packs one row of k floats; k is a multiple of 32. */
     void (*pack_q8)(const float *restrict x, size_t k, void *restrict row);

@@ -1,6 +1,7 @@
 /* Prepares segments: operations described, bound to memory and turned into stages. Everything that a run
  * needs is allocated here. */
 #include "drivers/cpu/device.h"
+#include "drivers/cpu/ref/product.h"
 
 #include <string.h>
 
@@ -64,8 +65,20 @@ static uint64_t arg_bytes(const struct qn_arg *arg, const struct quern_prepared 
     return (uint64_t)arg->row * (arg->per_output ? prepared->max_outputs : prepared->max_tokens) * 4;
 }
 
-static int32_t bind_arg(const struct quern_segment *segment, const struct quern_prepared *prepared,
-                        const struct qn_op *op, struct qn_arg *arg, struct quern_error *err)
+/* Whether an operation reads a weight in that layout. */
+static bool reads_layout(const struct quern_device *device, const struct quern_segment *segment,
+                         const struct qn_op *op, const struct qn_arg *arg, uint32_t layout)
+{
+    const uint32_t kind = op->node.op;
+    bool weights = kind == QUERN_OP_EMBED || kind == QUERN_OP_MATMUL || kind == QUERN_OP_MOE_MATMUL;
+    return layout == QUERN_LAYOUT_FILE ||
+           (arg->weight && weights &&
+            qn_product_kernel(&device->kernels, arg->format, layout, segment->exact));
+}
+
+static int32_t bind_arg(const struct quern_device *device, const struct quern_segment *segment,
+                        const struct quern_prepared *prepared, const struct qn_op *op, struct qn_arg *arg,
+                        struct quern_error *err)
 {
     if (!arg->present)
         return QUERN_OK;
@@ -73,9 +86,10 @@ static int32_t bind_arg(const struct quern_segment *segment, const struct quern_
     const struct quern_buffer *buffer = binding->buffer;
     if (!buffer)
         return qn_fail(err, QUERN_ERR_PARAM, "%s: value %u is bound to no buffer", op->kind->name, arg->id);
-    if (binding->layout != QUERN_LAYOUT_FILE)
-        return qn_fail(err, QUERN_ERR_UNSUPPORTED, "%s: value %u has the unknown layout %u", op->kind->name,
-                       arg->id, binding->layout);
+    arg->layout = binding->layout;
+    if (!reads_layout(device, segment, op, arg, arg->layout))
+        return qn_fail(err, QUERN_ERR_UNSUPPORTED, "%s: value %u has the layout %u, which is not read here",
+                       op->kind->name, arg->id, arg->layout);
     uint64_t need = arg_bytes(arg, prepared);
     if (binding->offset > buffer->bytes || binding->bytes > buffer->bytes - binding->offset ||
         need > binding->bytes)
@@ -125,14 +139,14 @@ static int32_t bind_kv(const struct quern_segment *segment, struct qn_op *op, st
     return QUERN_OK;
 }
 
-static int32_t bind_op(const struct quern_segment *segment, const struct quern_prepared *prepared,
-                       struct qn_op *op, struct quern_error *err)
+static int32_t bind_op(const struct quern_device *device, const struct quern_segment *segment,
+                       const struct quern_prepared *prepared, struct qn_op *op, struct quern_error *err)
 {
     int32_t status = QUERN_OK;
     for (int i = 0; i < QUERN_MAX_IN && !status; i++)
-        status = bind_arg(segment, prepared, op, &op->in[i], err);
+        status = bind_arg(device, segment, prepared, op, &op->in[i], err);
     for (int i = 0; i < QUERN_MAX_OUT && !status; i++)
-        status = bind_arg(segment, prepared, op, &op->out[i], err);
+        status = bind_arg(device, segment, prepared, op, &op->out[i], err);
     return status ? status : bind_kv(segment, op, err);
 }
 
@@ -175,7 +189,7 @@ static int32_t plan_ops(struct qn_planner *planner, const struct quern_segment *
         int32_t status =
             qn_op_describe(segment->graph, segment->nodes[i], &planner->device->kernels, op, err);
         if (!status)
-            status = bind_op(segment, prepared, op, err);
+            status = bind_op(planner->device, segment, prepared, op, err);
         if (status)
             return status;
         prepared->node_ids[i] = segment->nodes[i];

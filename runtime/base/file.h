@@ -24,6 +24,9 @@ enum quern_status qn_view_fd(const struct quern_callbacks *cb, struct qn_view *v
 void qn_view_finish(const struct quern_callbacks *cb, struct qn_view *view);
 /* Tells the system that the range will be read soon (a hint). */
 void qn_view_prefetch(const struct qn_view *view, uint64_t offset, uint64_t length);
+/* Tells the system that what is mapped there need not stay in memory (a hint): it is read again when it is
+ * used. */
+void qn_view_drop(const struct qn_view *view, uint64_t offset, uint64_t length);
 
 /* Replaces `path` by `size` bytes: written beside it as "PATH.*.part", flushed, renamed; the old file
  * survives a failure. */
@@ -61,5 +64,8 @@ bool qn_file_remove(const struct quern_callbacks *cb, const char *path);
 bool qn_file_touch(const struct quern_callbacks *cb, const char *path);
 
 size_t qn_page_size(void);
+/* Asks for larger pages of memory that all will be used (a hint): reading it then waits less for addresses.
+ */
+void qn_memory_large_pages(void *data, uint64_t bytes);
 
 #endif

@@ -142,6 +142,32 @@ void qn_view_prefetch(const struct qn_view *view, uint64_t offset, uint64_t leng
     (void)madvise((void *)(start - skip), (size_t)(length + skip), MADV_WILLNEED);
 }
 
+void qn_view_drop(const struct qn_view *view, uint64_t offset, uint64_t length)
+{
+    if (!view->map_base || offset >= view->size || length > view->size - offset)
+        return;
+    uintptr_t start = (uintptr_t)(view->data + offset), end = start + (uintptr_t)length,
+              page = qn_page_size();
+    start -= start % page;
+    end -= end % page;
+    if (start < end)
+        (void)madvise((void *)start, (size_t)(end - start), MADV_DONTNEED);
+}
+
+void qn_memory_large_pages(void *data, uint64_t bytes)
+{
+#ifdef MADV_HUGEPAGE
+    uintptr_t start = (uintptr_t)data, end = start + (uintptr_t)bytes, page = qn_page_size();
+    start = (start + page - 1) / page * page;
+    end -= end % page;
+    if (start < end)
+        (void)madvise((void *)start, (size_t)(end - start), MADV_HUGEPAGE);
+#else
+    (void)data;
+    (void)bytes;
+#endif
+}
+
 static bool write_piece(int fd, const struct qn_piece *piece)
 {
     static const uint8_t zeros[4096];

@@ -210,6 +210,20 @@ void qn_view_prefetch(const struct qn_view *view, uint64_t offset, uint64_t leng
     (void)PrefetchVirtualMemory(GetCurrentProcess(), 1, &range, 0);
 }
 
+void qn_view_drop(const struct qn_view *view, uint64_t offset, uint64_t length)
+{
+    if (!view->map_base || offset >= view->size || length > view->size - offset)
+        return;
+    /* Of pages that are not locked this takes away the place in the working set. */
+    (void)VirtualUnlock((void *)(uintptr_t)(view->data + offset), (SIZE_T)length);
+}
+
+void qn_memory_large_pages(void *data, uint64_t bytes)
+{
+    (void)data;
+    (void)bytes;
+}
+
 static bool write_piece(HANDLE file, const struct qn_piece *piece)
 {
     static const uint8_t zeros[4096];

@@ -25,7 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_FILTERS = 8, MAX_TOKENS = 512, UNIT_ROWS = 32, POOL_MIB = 192 };
+enum { MAX_FILTERS = 8, MAX_TOKENS = 512, UNIT_ROWS = 32, POOL_MIB = 768 };
 
 struct options {
     const char *device, *disable;
@@ -101,7 +101,8 @@ static void give_back(void *memory)
     qn_free(&cb, memory);
 }
 
-/* One row of random weights, repeated: its values do not change the time. */
+/* One row of random weights, repeated: its values do not change the time, nor does it matter then how the
+ * rows are laid out. */
 static uint8_t *make_pool(const struct options *options, enum quern_format format, struct bench *bench)
 {
     bench->row_bytes = qn_format_row_bytes(format, bench->k);

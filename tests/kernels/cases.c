@@ -3,7 +3,7 @@
 
 /* ---------------------------------------------------------------- list */
 
-enum { MAX_SEEN = 16 * QUERN_FORMAT_END };
+enum { MAX_SEEN = 8 * (1 + QUERN_LAYOUT_END) * QUERN_FORMAT_END };
 
 struct seen {
     qn_matmul_fn run[MAX_SEEN];
@@ -29,12 +29,14 @@ void qn_kernel_cases(qn_kernel_case_visit visit, void *user)
         struct qn_kernels kernels;
         qn_kernels_init(&kernels, mask);
         for (int format = 0; format < QUERN_FORMAT_END; format++) {
-            struct qn_kernel_case fast = {format, &kernels.fast[format], false};
-            struct qn_kernel_case exact = {format, &kernels.exact[format], true};
+            struct qn_kernel_case exact = {format, QUERN_LAYOUT_FILE, &kernels.exact[format], true};
             if (is_new(&seen, exact.kernel))
                 visit(&kernels, &exact, user);
-            if (is_new(&seen, fast.kernel))
-                visit(&kernels, &fast, user);
+            for (uint32_t layout = 0; layout < QUERN_LAYOUT_END; layout++) {
+                struct qn_kernel_case fast = {format, layout, &kernels.fast[layout][format], false};
+                if (is_new(&seen, fast.kernel))
+                    visit(&kernels, &fast, user);
+            }
         }
         while (bit && !(bit & have))
             bit <<= 1;

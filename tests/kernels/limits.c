@@ -78,7 +78,7 @@ double qn_time_rounds(qn_bench_work work, void *arg, int threads, double seconds
 
 /* ---------------------------------------------------------------- reading */
 
-enum { STREAMS = 4, READ_BYTES = 64 << 20 }; /* of each thread */
+enum { STREAMS = 4, READ_BYTES = 256 << 20 }; /* of each thread */
 
 struct reading {
     const uint64_t *data;

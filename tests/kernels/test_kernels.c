@@ -6,6 +6,7 @@
 #include "support/fill.h"
 
 #include "base/host.h"
+#include "formats/rows16.h"
 
 #include <quern/driver.h>
 
@@ -22,6 +23,7 @@ static const uint32_t some_tokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 31, 33, 64
 /* What one comparison works on; one of these serves all cases. */
 struct bench {
     _Alignas(64) uint8_t w[ROWS * MAX_K * 4];
+    _Alignas(64) uint8_t laid_out[ROWS * MAX_K * 4]; /* the same in the kernel's layout */
     _Alignas(64) float x[TOKENS * MAX_K];
     _Alignas(64) uint8_t packed[TOKENS * MAX_K * 3];
     float weight[MAX_K];
@@ -110,6 +112,16 @@ static void compare(struct bench *bench, const struct qn_kernel_case *at, size_t
     }
 }
 
+/* Where n of the rows begin that a kernel is given; ROWS: it cannot be given so many. */
+static uint32_t first_of(enum quern_layout layout, uint32_t n_rows)
+{
+    if (layout == QUERN_LAYOUT_FILE)
+        return (ROWS - n_rows) / 2;
+    if (n_rows % QN_ROWS16 == 0)
+        return (ROWS - n_rows) / 2 / QN_ROWS16 * QN_ROWS16;
+    return (ROWS - n_rows) % QN_ROWS16 == 0 ? ROWS - n_rows : ROWS;
+}
+
 /* Fewer rows or tokens give the bits of all of them, and nothing else is written. */
 static void check_bits(struct bench *bench, const struct qn_kernel_case *at, size_t k, size_t row_bytes,
                        const void *x, size_t stride, void *scratch)
@@ -117,13 +129,13 @@ static void check_bits(struct bench *bench, const struct qn_kernel_case *at, siz
     for (size_t i = 0; i < LEN(some_rows); i++) {
         for (size_t j = 0; j < LEN(some_tokens); j++) {
             const uint32_t n_rows = some_rows[i], n_tokens = some_tokens[j];
-            const uint32_t row = (ROWS - n_rows) / 2, token = (TOKENS - n_tokens) / 2;
+            const uint32_t row = first_of(at->layout, n_rows), token = (TOKENS - n_tokens) / 2;
             const size_t y_stride = n_rows + 3;
-            if (n_rows > 17 && n_tokens > 9 && n_tokens < 64)
+            if (row == ROWS || (n_rows > 17 && n_tokens > 9 && n_tokens < 64))
                 continue;
             for (size_t e = 0; e < LEN(bench->again); e++)
                 bench->again[e] = -7.5f;
-            at->kernel->run(bench->w + row * row_bytes, row_bytes, k, n_rows,
+            at->kernel->run(bench->laid_out + row * row_bytes, row_bytes, k, n_rows,
                             (const char *)x + token * stride, stride, n_tokens < 61 ? n_tokens : 60,
                             bench->again, y_stride, scratch);
             for (uint32_t t = 0; t < n_tokens && t < 60; t++) {
@@ -154,7 +166,18 @@ static void run_case(const struct qn_kernels *kernels, const struct qn_kernel_ca
     if (at->kernel->pack == QN_PACK_Q8)
         for (uint32_t t = 0; t < TOKENS; t++)
             kernels->pack_q8(bench->x + t * k, k, bench->packed + t * stride);
-    at->kernel->run(bench->w, row_bytes, k, ROWS, x, stride, TOKENS, bench->y, ROWS, scratch);
+    if (at->layout == QUERN_LAYOUT_ROWS16)
+        qn_rows16_pack(at->format, k, ROWS, bench->w, bench->laid_out);
+    else
+        memcpy(bench->laid_out, bench->w, ROWS * row_bytes);
+    at->kernel->run(bench->laid_out, row_bytes, k, ROWS, x, stride, TOKENS, bench->y, ROWS, scratch);
+    if (at->layout != QUERN_LAYOUT_FILE) {
+        kernels->fast[QUERN_LAYOUT_FILE][at->format].run(bench->w, row_bytes, k, ROWS, x, stride, TOKENS,
+                                                         bench->again, ROWS, scratch);
+        if (memcmp(bench->again, bench->y, sizeof bench->y) != 0)
+            fail_msg("%s, k %zu, fill %d: other bits than from rows of a file\n", at->kernel->name, k,
+                     (int)fill);
+    }
     reference(bench, at, k, row_bytes, stride);
     compare(bench, at, k, fill);
     if (bits)

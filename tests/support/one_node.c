@@ -352,8 +352,10 @@ static int32_t prepare(const struct qn_case *c, struct qn_rig *rig, struct quern
     struct quern_binding bindings[QN_CASE_VALUES];
     const struct quern_graph graph = graph_of(c, values);
     for (uint32_t i = 0; i < c->n_values; i++)
-        bindings[i] = (struct quern_binding){
-            .buffer = buffer_of(c, rig, i), .offset = offset_of(c, i), .bytes = c->values[i].bytes};
+        bindings[i] = (struct quern_binding){.buffer = buffer_of(c, rig, i),
+                                             .offset = offset_of(c, i),
+                                             .bytes = c->values[i].bytes,
+                                             .layout = c->values[i].layout};
     uint32_t node = 0;
     struct quern_segment segment = {.struct_size = sizeof segment,
                                     .n_nodes = 1,

@@ -17,6 +17,7 @@ struct qn_case_value {
     void *data; /* rows of all tokens, or the weight; owned */
     size_t bytes;
     size_t row_bytes; /* activations: bytes for each token */
+    uint32_t layout;  /* weights: enum quern_layout of the data */
     bool per_output;
 };
 

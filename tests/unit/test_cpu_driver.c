@@ -5,7 +5,7 @@
 #include "drivers/cpu/pool.h"
 #include "base/clock.h"
 #include "base/host.h"
-#include "formats/formats.h"
+#include "formats/rows16.h"
 #include "support/one_node.h"
 #include "test.h"
 
@@ -42,6 +42,29 @@ static void assert_near(double got, double want, double scale, double tolerance,
 {
     if (!(fabs(got - want) <= tolerance * (scale + 1e-6)))
         fail_msg("%s: element %zu is %.9g, not %.9g", what, at, got, want);
+}
+
+static const struct quern_callbacks *plain_callbacks(void)
+{
+    static struct quern_callbacks callbacks;
+    callbacks = qn_callbacks_resolve(NULL);
+    return &callbacks;
+}
+
+/* Formats that a device with these instruction sets would rather read laid out. */
+static uint64_t wanted_formats(const char *isa)
+{
+    const struct quern_driver *driver = quern_cpu_driver_get(QUERN_DRIVER_ABI);
+    struct quern_host host = {sizeof host, plain_callbacks()};
+    const struct quern_setting setting = {"isa", isa};
+    struct quern_profile_view profile = {sizeof profile, 1, &setting};
+    struct quern_caps caps = {.struct_size = sizeof caps};
+    struct quern_device *device = NULL;
+    struct quern_error err;
+    assert_int_equal(driver->open(&host, 0, &profile, &device, &err), QUERN_OK);
+    driver->caps(device, &caps);
+    driver->close(device);
+    return caps.rows16_formats;
 }
 
 static void init(struct qn_case *c, enum quern_op op, uint32_t n_tokens, const char *isa)
@@ -99,6 +122,52 @@ static double activate(uint32_t act, double x)
     }
 }
 
+/* Lays out all weights that are there in blocks; *formats: bit for each of theirs. */
+static void lay_out(struct qn_case *c, uint64_t *formats)
+{
+    *formats = 0;
+    for (int i = 0; i < QUERN_MAX_IN; i++) {
+        struct qn_case_value *value = c->node.in[i] == QUERN_NONE ? NULL : &c->values[c->node.in[i]];
+        if (!value || value->value.kind != QUERN_VALUE_WEIGHT || !qn_rows16_has(value->value.format))
+            continue;
+        const size_t k = (size_t)value->value.dim[0], n_rows = (size_t)value->value.dim[1];
+        const size_t matrix = n_rows * qn_format_row_bytes(value->value.format, k);
+        char *rows = malloc(value->bytes);
+        assert_non_null(rows);
+        memcpy(rows, value->data, value->bytes);
+        for (size_t at = 0; at < value->bytes; at += matrix)
+            qn_rows16_pack(value->value.format, k, n_rows, rows + at, (char *)value->data + at);
+        free(rows);
+        value->layout = QUERN_LAYOUT_ROWS16;
+        *formats |= (uint64_t)1 << value->value.format;
+    }
+}
+
+/* A case that has run gives the same bits with weights in another layout; where the device has no kernel for
+ * it, it says so. */
+static void check_layouts(struct qn_case *c)
+{
+    struct quern_error err;
+    char *before[QUERN_MAX_OUT] = {NULL};
+    uint64_t formats;
+    for (int i = 0; i < QUERN_MAX_OUT; i++)
+        if (c->node.out[i] != QUERN_NONE) {
+            before[i] = malloc(c->values[c->node.out[i]].bytes);
+            assert_non_null(before[i]);
+            memcpy(before[i], qn_case_data(c, c->node.out[i]), c->values[c->node.out[i]].bytes);
+        }
+    lay_out(c, &formats);
+    if (c->exact ? formats != 0 : (formats & ~wanted_formats(c->isa)) != 0)
+        assert_int_equal(qn_case_run_once(c, "2", &err), QUERN_ERR_UNSUPPORTED);
+    else
+        qn_case_run(c);
+    for (int i = 0; i < QUERN_MAX_OUT; i++) {
+        if (before[i])
+            assert_memory_equal(before[i], qn_case_data(c, c->node.out[i]), c->values[c->node.out[i]].bytes);
+        free(before[i]);
+    }
+}
+
 /* ---------------------------------------------------------------- rows and elements */
 
 static void test_embed_rows(void **state)
@@ -108,12 +177,12 @@ static void test_embed_rows(void **state)
     for (size_t f = 0; f < QN_LEN(formats); f++) {
         struct qn_case c;
         init(&c, QUERN_OP_EMBED, 7, isas[f % 2]);
-        double table[96 * 11];
+        double table[96 * 43];
         c.node.attr.embed.scale = f % 2 ? 1.0f : 9.5f;
-        c.node.in[0] = random_weight(&c, formats[f], 96, 11, 1, table);
+        c.node.in[0] = random_weight(&c, formats[f], 96, 43, 1, table);
         c.node.out[0] = qn_case_rows(&c, QUERN_F32, 96, 1, NULL);
         for (uint32_t t = 0; t < 7; t++)
-            c.token[t] = (int32_t)(rng() % 11);
+            c.token[t] = t == 6 ? 42 : (int32_t)(rng() % 43);
         qn_case_run(&c);
         for (uint32_t t = 0; t < 7; t++)
             for (int i = 0; i < 96; i++)
@@ -121,10 +190,13 @@ static void test_embed_rows(void **state)
                             (double)c.node.attr.embed.scale * table[c.token[t] * 96 + i], 10, 1e-6, "embed",
                             (size_t)i);
         struct quern_error err;
-        c.token[3] = 11;
+        const int32_t token = c.token[3];
+        c.token[3] = 43;
         assert_int_equal(qn_case_run_once(&c, "2", &err), QUERN_ERR_PARAM);
         c.token[3] = -1;
         assert_int_equal(qn_case_run_once(&c, "2", &err), QUERN_ERR_PARAM);
+        c.token[3] = token;
+        check_layouts(&c);
         qn_case_finish(&c);
     }
     struct qn_case c;
@@ -375,6 +447,7 @@ static void check_matmul(const struct matmul_case *m, const char *isa)
     }
     for (int i = 0; i < 3; i++)
         free(decoded[i]);
+    check_layouts(&c);
     qn_case_finish(&c);
 }
 
@@ -797,6 +870,7 @@ static void check_moe_matmul(const struct moe_case *m, const char *isa)
     }
     free(decoded[0]);
     free(decoded[1]);
+    check_layouts(&c);
     qn_case_finish(&c);
 }
 
@@ -850,13 +924,6 @@ static void test_moe_combine(void **state)
 }
 
 /* ---------------------------------------------------------------- device */
-
-static const struct quern_callbacks *plain_callbacks(void)
-{
-    static struct quern_callbacks cb;
-    cb = qn_callbacks_resolve(NULL);
-    return &cb;
-}
 
 static int32_t open_with(const char *name, const char *value, struct quern_error *err)
 {
@@ -915,6 +982,47 @@ static void test_device(void **state)
     driver->buffer_destroy(a, y);
     driver->close(a);
     driver->close(b);
+}
+
+/* The driver lays out as the runtime does, and refuses what it cannot. */
+static void test_weights_prepare(void **state)
+{
+    (void)state;
+    enum { K = 64, ROWS = 53, BYTES = ROWS * K / 32 * 34 };
+    static uint8_t rows[BYTES], want[BYTES];
+    const struct quern_driver *driver = quern_cpu_driver_get(QUERN_DRIVER_ABI);
+    struct quern_host host = {sizeof host, plain_callbacks()};
+    struct quern_device *device = NULL;
+    struct quern_buffer *buffer = NULL;
+    struct quern_error err;
+    assert_int_equal(driver->open(&host, 0, NULL, &device, &err), QUERN_OK);
+    assert_int_equal(driver->buffer_create(device, 0, BYTES + 64, &buffer, &err), QUERN_OK);
+    for (size_t i = 0; i < BYTES; i++)
+        rows[i] = (uint8_t)rng();
+    qn_rows16_pack(QUERN_Q8_0, K, ROWS, rows, want);
+    const struct quern_weight_rows all = {.struct_size = sizeof all,
+                                          .layout = QUERN_LAYOUT_ROWS16,
+                                          .format = QUERN_Q8_0,
+                                          .n = K,
+                                          .n_rows = ROWS,
+                                          .rows = rows,
+                                          .buffer = buffer,
+                                          .offset = 64};
+    struct quern_weight_rows part = all;
+    assert_int_equal(driver->weights_prepare(device, &part, &err), QUERN_OK);
+    assert_memory_equal((char *)driver->buffer_map(device, buffer) + 64, want, BYTES);
+    part.offset = 65;
+    assert_int_equal(driver->weights_prepare(device, &part, &err), QUERN_ERR_PARAM);
+    part.offset = UINT64_MAX;
+    assert_int_equal(driver->weights_prepare(device, &part, &err), QUERN_ERR_PARAM);
+    part = all, part.n = 48;
+    assert_int_equal(driver->weights_prepare(device, &part, &err), QUERN_ERR_PARAM);
+    part = all, part.format = QUERN_F16;
+    assert_int_equal(driver->weights_prepare(device, &part, &err), QUERN_ERR_UNSUPPORTED);
+    part = all, part.layout = QUERN_LAYOUT_FILE;
+    assert_int_equal(driver->weights_prepare(device, &part, &err), QUERN_ERR_UNSUPPORTED);
+    driver->buffer_destroy(device, buffer);
+    driver->close(device);
 }
 
 /* What is wrong with a node is said, not stumbled over. */
@@ -997,13 +1105,21 @@ static void test_pool(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_embed_rows),  cmocka_unit_test(test_norm),
-        cmocka_unit_test(test_activation),  cmocka_unit_test(test_add),
-        cmocka_unit_test(test_matmul),      cmocka_unit_test(test_rope),
-        cmocka_unit_test(test_kv_store),    cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_moe_route),   cmocka_unit_test(test_moe_matmul),
-        cmocka_unit_test(test_moe_combine), cmocka_unit_test(test_device),
-        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_pool),
+        cmocka_unit_test(test_embed_rows),
+        cmocka_unit_test(test_norm),
+        cmocka_unit_test(test_activation),
+        cmocka_unit_test(test_add),
+        cmocka_unit_test(test_matmul),
+        cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_kv_store),
+        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_moe_route),
+        cmocka_unit_test(test_moe_matmul),
+        cmocka_unit_test(test_moe_combine),
+        cmocka_unit_test(test_device),
+        cmocka_unit_test(test_weights_prepare),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_pool),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

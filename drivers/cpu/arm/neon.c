@@ -177,8 +177,8 @@ static void pack_q8(const float *restrict x, size_t k, void *restrict row)
 void qn_kernels_neon(struct qn_kernels *kernels)
 {
     fill_q8(kernels);
-#define F(id, lower)                                         \
-    kernels->exact[QUERN_##id] = kernels->fast[QUERN_##id] = \
+#define F(id, lower)                                                            \
+    kernels->exact[QUERN_##id] = kernels->fast[QUERN_LAYOUT_FILE][QUERN_##id] = \
         (struct qn_matmul_kernel){NAME(lower), QN_PACK_F32, "qn_matmul_" #lower "__" ISA_NAME};
     QN_FLOAT_FORMATS(F)
 #undef F

@@ -211,12 +211,12 @@ static inline void matmul(const struct qn_format *format, piece_dot_fn dot, cons
 #define QN_FORMAT_PLAIN(id, lower, len, bytes)                                              \
     kernels->exact[QUERN_##id] =                                                            \
         (struct qn_matmul_kernel){exact_##lower, QN_PACK_F32, "qn_matmul_" #lower "__ref"}; \
-    kernels->fast[QUERN_##id] = kernels->exact[QUERN_##id];                                 \
+    kernels->fast[QUERN_LAYOUT_FILE][QUERN_##id] = kernels->exact[QUERN_##id];              \
     kernels->dequantise[QUERN_##id] = qn_format_get(QUERN_##id)->dequantise;
 #define QN_FORMAT_R(id, lower, len, bytes)                                                        \
     kernels->exact[QUERN_##id] =                                                                  \
         (struct qn_matmul_kernel){exact_##lower, QN_PACK_F32, "qn_matmul_" #lower "_exact__ref"}; \
-    kernels->fast[QUERN_##id] =                                                                   \
+    kernels->fast[QUERN_LAYOUT_FILE][QUERN_##id] =                                                \
         (struct qn_matmul_kernel){fast_##lower, QN_PACK_Q8, "qn_matmul_" #lower "__ref"};         \
     kernels->dequantise[QUERN_##id] = qn_format_get(QUERN_##id)->dequantise;
 #define QN_FORMAT_RW(id, lower, len, bytes) QN_FORMAT_R(id, lower, len, bytes)

@@ -11,7 +11,8 @@ static int32_t check_weight(const struct qn_op *op, const struct qn_kernels *ker
     const struct qn_arg *w = &op->in[W + i], *bias = &op->in[BIAS + i];
     if (!w->present || !w->weight || w->dim[0] != (int64_t)op->in[X].row || w->dim[2] != 1 || w->dim[3] != 1)
         return qn_op_fail(op, err, "weight %u is missing or has not rows of %zu", i, op->in[X].row);
-    if (!qn_product_kernel(kernels, w->format, false) || !qn_product_kernel(kernels, w->format, true))
+    if (!qn_product_kernel(kernels, w->format, QUERN_LAYOUT_FILE, false) ||
+        !qn_product_kernel(kernels, w->format, QUERN_LAYOUT_FILE, true))
         return qn_op_fail(op, err, "weight %u has the format %u", i, w->format);
     if (!qn_is_vector_or_none(bias, w->dim[1]))
         return qn_op_fail(op, err, "bias %u is not F32 of %lld elements", i, (long long)w->dim[1]);
@@ -129,7 +130,8 @@ static bool matmul_plan(struct qn_planner *planner, struct qn_op *op)
     const struct quern_matmul_attr *attr = &op->node.attr.matmul;
     struct qn_matmul_plan *plan = &op->plan.matmul;
     for (uint32_t i = 0; i < attr->n_weights; i++) {
-        plan->kernel[i] = qn_product_kernel(&planner->device->kernels, op->in[W + i].format, planner->exact);
+        plan->kernel[i] = qn_product_kernel(&planner->device->kernels, op->in[W + i].format,
+                                            op->in[W + i].layout, planner->exact);
         plan->packs[plan->kernel[i]->pack] = true;
         if (i == 0 || !attr->glu)
             plan->n_units[i] = (uint32_t)((op->in[W + i].dim[1] + QN_UNIT_ROWS - 1) / QN_UNIT_ROWS);

@@ -276,7 +276,8 @@ static int32_t check_experts(const struct qn_op *op, const struct qn_kernels *ke
     if (!w->present || !w->weight || w->dim[3] != 1 || w->dim[0] != first->dim[0] ||
         w->dim[1] != first->dim[1] || w->dim[2] != first->dim[2])
         return qn_op_fail(op, err, "weight %u is missing or has another shape", i);
-    if (!qn_product_kernel(kernels, w->format, false) || !qn_product_kernel(kernels, w->format, true))
+    if (!qn_product_kernel(kernels, w->format, QUERN_LAYOUT_FILE, false) ||
+        !qn_product_kernel(kernels, w->format, QUERN_LAYOUT_FILE, true))
         return qn_op_fail(op, err, "weight %u has the format %u", i, w->format);
     if (bias->present && (!bias->weight || bias->format != QUERN_F32 || bias->dim[0] != w->dim[1] ||
                           bias->dim[1] != w->dim[2]))
@@ -315,7 +316,8 @@ static bool moe_matmul_plan(struct qn_planner *planner, struct qn_op *op)
     size_t k = (size_t)op->in[W].dim[0], n = (size_t)op->in[W].dim[2];
     size_t pairs = (size_t)planner->prepared->max_tokens * n_used_of(op), bytes = 0;
     for (uint32_t i = 0; i < op->node.attr.moe_matmul.n_weights; i++) {
-        plan->kernel[i] = qn_product_kernel(&planner->device->kernels, op->in[W + i].format, planner->exact);
+        plan->kernel[i] = qn_product_kernel(&planner->device->kernels, op->in[W + i].format,
+                                            op->in[W + i].layout, planner->exact);
         plan->packs[plan->kernel[i]->pack] = true;
     }
     plan->n_units[0] = (uint32_t)((op->in[W].dim[1] + QN_UNIT_ROWS - 1) / QN_UNIT_ROWS);

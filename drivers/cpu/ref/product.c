@@ -12,11 +12,11 @@ size_t qn_product_scratch(void)
 }
 
 const struct qn_matmul_kernel *qn_product_kernel(const struct qn_kernels *kernels, uint32_t format,
-                                                 bool exact)
+                                                 uint32_t layout, bool exact)
 {
-    if (format >= QUERN_FORMAT_END)
+    if (format >= QUERN_FORMAT_END || layout >= QUERN_LAYOUT_END || (exact && layout != QUERN_LAYOUT_FILE))
         return NULL;
-    const struct qn_matmul_kernel *kernel = exact ? &kernels->exact[format] : &kernels->fast[format];
+    const struct qn_matmul_kernel *kernel = exact ? &kernels->exact[format] : &kernels->fast[layout][format];
     return kernel->run ? kernel : NULL;
 }
 

@@ -37,7 +37,7 @@ size_t qn_product_scratch(void);
 
 /* The kernel of a weight, or NULL. */
 const struct qn_matmul_kernel *qn_product_kernel(const struct qn_kernels *kernels, uint32_t format,
-                                                 bool exact);
+                                                 uint32_t layout, bool exact);
 
 /* Writes one row in the kind that a kernel wants. */
 void qn_pack_row(const struct qn_kernels *kernels, enum qn_pack pack, const float *x, size_t k, void *row);

@@ -1,6 +1,7 @@
 /* Operations that pick: EMBED takes rows of a table by token id, ROWS those of the step's outputs, SELECT the
  * best values of a row. */
 #include "drivers/cpu/ops.h"
+#include "formats/rows16.h"
 
 #include <float.h>
 #include <string.h>
@@ -31,6 +32,11 @@ static void embed_run(const struct qn_op *op, const struct qn_run *run, uint32_t
     for (uint32_t t = begin; t < end; t++) {
         float *y = qn_row(&op->out[0], t);
         const char *row = (const char *)table->data + (size_t)token[t] * table->row_bytes;
+        if (table->layout == QUERN_LAYOUT_ROWS16) {
+            qn_rows16_row(table->format, op->out[0].row, (size_t)table->dim[1], table->data, (size_t)token[t],
+                          worker->scratch);
+            row = worker->scratch;
+        }
         run->kernels->dequantise[table->format](row, y, op->out[0].row);
         if (scale != 1.0f)
             for (size_t i = 0; i < op->out[0].row; i++)
@@ -40,6 +46,8 @@ static void embed_run(const struct qn_op *op, const struct qn_run *run, uint32_t
 
 static bool embed_plan(struct qn_planner *planner, struct qn_op *op)
 {
+    if (op->in[0].layout != QUERN_LAYOUT_FILE)
+        qn_plan_scratch(planner, op->in[0].row_bytes);
     qn_plan_stage(planner, op, embed_size, embed_run);
     return true;
 }

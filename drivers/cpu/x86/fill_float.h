@@ -35,7 +35,7 @@ static void qn_fill_float(struct qn_kernels *kernels)
 #define QN_FORMAT_PLAIN(id, lower, len, bytes)                                                       \
     kernels->exact[QUERN_##id] =                                                                     \
         (struct qn_matmul_kernel){float_##lower, QN_PACK_F32, "qn_matmul_" #lower "__" QN_ISA_NAME}; \
-    kernels->fast[QUERN_##id] = kernels->exact[QUERN_##id];
+    kernels->fast[QUERN_LAYOUT_FILE][QUERN_##id] = kernels->exact[QUERN_##id];
 #define QN_FORMAT_R(id, lower, len, bytes) \
     kernels->exact[QUERN_##id] =           \
         (struct qn_matmul_kernel){exact_##lower, QN_PACK_F32, "qn_matmul_" #lower "_exact__" QN_ISA_NAME};

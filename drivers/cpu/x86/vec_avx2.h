@@ -73,6 +73,11 @@ static inline vi vi_gather(const uint8_t *p, size_t stride)
     return _mm256_inserti128_si256(_mm256_castsi128_si256(half[0]), half[1], 1);
 }
 
+static inline vi vi_load_bytes(const uint8_t *p)
+{
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+}
+
 /* ---- floats ---- */
 
 #define vf_zero()        _mm256_setzero_ps()

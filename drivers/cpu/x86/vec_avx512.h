@@ -93,6 +93,12 @@ static inline vi vi_gather(const uint8_t *p, size_t stride)
     return _mm512_or_si512(_mm512_mask_blend_epi32(0xf0, a, b), _mm512_or_si512(c, d));
 }
 
+/* LANES unsigned bytes, one in each lane. */
+static inline vi vi_load_bytes(const uint8_t *p)
+{
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+
 /* ---- floats ---- */
 
 #define vf_zero()        _mm512_setzero_ps()

@@ -1,0 +1,176 @@
+/* Products of quantised rows with 8-bit activations: rows for one token, or by tiles for more. */
+#ifndef QN_CPU_X86_Q8_MATMUL_H
+#define QN_CPU_X86_Q8_MATMUL_H
+
+#include "drivers/cpu/x86/q8_sink.h"
+
+/* What there is for a format: functions of its own, since everything in them is a constant, for pieces of
+ * work that are worth a call. */
+struct qn_q8_format {
+    const struct qn_q8_traits *traits;
+    /* n_blocks blocks of LANES rows into vector v of a tile */
+    void (*fill[QUERN_LAYOUT_END])(struct qn_q8_rows rows, size_t n_blocks, struct qn_q8_tile *tile, int v);
+    /* Their product with one token, added to acc[LANES]. */
+    void (*single[QUERN_LAYOUT_END])(struct qn_q8_rows rows, size_t n_blocks, const struct qn_q8_tokens *at,
+                                     struct qn_q8_tile *tile, float *acc);
+    /* A tile's product with some tokens, see qn_q8_tokens(). */
+    void (*tokens)(const struct qn_q8_tile *tile, size_t n_blocks, int vectors, struct qn_q8_tokens at,
+                   uint32_t n_tokens, float *y, size_t y_stride, uint32_t n_rows, bool first);
+};
+
+/* What stays the same in a call. */
+struct qn_q8_call {
+    const struct qn_q8_format *format;
+    uint32_t layout;
+    const uint8_t *w;
+    size_t row_bytes, k;
+    const char *x;
+    size_t x_stride;
+    uint32_t n_tokens;
+    float *y;
+    size_t y_stride;
+    struct qn_q8_tile *tile;
+};
+
+/* ---------------------------------------------------------------- one token */
+
+/* Rows are taken in bundles of 16, and these from several places at once: a thread that reads a single stream
+ * of addresses does not get all that the memory gives. */
+enum {
+    STREAMS = 4,
+    AHEAD_BYTES = 4096, /* asked for before they are used */
+};
+
+static inline void qn_q8_ask(const uint8_t *p, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64)
+        _mm_prefetch((const char *)p + i, _MM_HINT_T1);
+}
+
+/* n bundles from each of some places, which are n bundles apart, the first at row `from`. */
+static void qn_q8_streams(const struct qn_q8_call *call, uint32_t from, uint32_t n, uint32_t streams)
+{
+    const struct qn_q8_traits *traits = call->format->traits;
+    const size_t unit_bytes = TILE_LEN / traits->block_len * traits->block_bytes;
+    /* Rows of a file are 16 streams already; what lies behind them is asked for as one more. */
+    const size_t ahead = call->layout == QUERN_LAYOUT_FILE ? QN_ROWS16 * call->row_bytes : AHEAD_BYTES;
+    for (uint32_t i = 0; i < n; i++) {
+        struct qn_q8_tokens at = {.row = call->x};
+        _Alignas(64) float acc[STREAMS][QN_ROWS16] = {{0}};
+        for (size_t first = 0; first < call->k; first += TILE_LEN) {
+            const size_t len = call->k - first < TILE_LEN ? call->k - first : TILE_LEN;
+            const size_t offset = first / TILE_LEN * unit_bytes;
+            qn_q8_move(&at, traits, call->k, first);
+            for (uint32_t s = 0; s < streams; s++) {
+                const size_t row = from + ((size_t)s * n + i) * QN_ROWS16;
+                qn_q8_ask(call->w + row * call->row_bytes + QN_ROWS16 * offset + ahead,
+                          QN_ROWS16 * unit_bytes);
+                for (size_t lane = 0; lane < QN_ROWS16; lane += LANES)
+                    call->format->single[call->layout](
+                        qn_q8_rows_at(call->layout, call->w, call->row_bytes, row + lane, offset),
+                        len / traits->block_len, &at, call->tile, acc[s] + lane);
+            }
+        }
+        for (uint32_t s = 0; s < streams; s++)
+            memcpy(call->y + from + ((size_t)s * n + i) * QN_ROWS16, acc[s], sizeof acc[s]);
+    }
+}
+
+/* One token with as many rows as make whole bundles; returns how many that are. */
+static uint32_t qn_q8_single(const struct qn_q8_call *call, uint32_t n_rows)
+{
+    const uint32_t bundles = n_rows / QN_ROWS16;
+    uint32_t done = 0;
+    if (call->layout != QUERN_LAYOUT_FILE && bundles >= STREAMS) {
+        qn_q8_streams(call, 0, bundles / STREAMS, STREAMS);
+        done = bundles / STREAMS * STREAMS;
+    }
+    if (bundles > done)
+        qn_q8_streams(call, done * QN_ROWS16, bundles - done, 1);
+    return bundles * QN_ROWS16;
+}
+
+/* ---------------------------------------------------------------- tiles */
+
+/* Copies one tile's piece of fewer rows than a tile has; the rest stays zero. */
+static inline const uint8_t *qn_q8_pad_rows(struct qn_q8_tile *tile, const uint8_t *rows, size_t row_bytes,
+                                            uint32_t n_rows, size_t bytes)
+{
+    for (uint32_t r = 0; r < n_rows; r++)
+        memcpy(tile->raw[r], rows + r * row_bytes, bytes);
+    return tile->raw[0];
+}
+
+/* One tile's rows, from row `from` on, for all tokens. Fewer than a tile has only QUERN_LAYOUT_FILE. */
+static void qn_q8_tile_rows(const struct qn_q8_call *call, uint32_t from, uint32_t n_rows, int vectors)
+{
+    const struct qn_q8_traits *traits = call->format->traits;
+    const bool padded = n_rows < (uint32_t)vectors * LANES;
+    const size_t tile_bytes = TILE_LEN / traits->block_len * traits->block_bytes;
+    const size_t scales = TILE_LEN / 4 / (size_t)traits->groups; /* of a whole tile */
+    struct qn_q8_tile *tile = call->tile;
+    struct qn_q8_tokens at = {.row = call->x, .stride = call->x_stride};
+    at.each = ((size_t)vectors * LANES * tile_bytes / scales + 63) / 64 * 64;
+    if (padded)
+        memset(tile->raw, 0, sizeof tile->raw);
+    for (size_t first = 0; first < call->k; first += TILE_LEN) {
+        const size_t len = call->k - first < TILE_LEN ? call->k - first : TILE_LEN;
+        const size_t n_blocks = len / traits->block_len, offset = first / TILE_LEN * tile_bytes;
+        const uint8_t *raw = NULL;
+        if (padded)
+            raw = qn_q8_pad_rows(tile, call->w + from * call->row_bytes + offset, call->row_bytes, n_rows,
+                                 n_blocks * traits->block_bytes);
+        for (int v = 0; v < vectors; v++) {
+            const size_t lanes = (size_t)v * LANES;
+            call->format->fill[call->layout](
+                padded ? qn_q8_rows_at(call->layout, raw, TILE_BLOCK_BYTES, lanes, 0)
+                       : qn_q8_rows_at(call->layout, call->w, call->row_bytes, from + lanes, offset),
+                n_blocks, tile, v);
+        }
+        /* The next rows lie behind these: read as one stream into the second cache, where 16 streams of rows
+         * would stop at a third of the bandwidth. */
+        at.next = padded ? NULL
+                         : call->w + (from + (size_t)vectors * LANES) * call->row_bytes +
+                               first / TILE_LEN * scales * at.each;
+        qn_q8_move(&at, traits, call->k, first);
+        call->format->tokens(tile, len / ((size_t)traits->groups * 4), vectors, at, call->n_tokens,
+                             call->y + from, call->y_stride, n_rows, first == 0);
+    }
+}
+
+/* Rows from `from` on, a tile at a time. The last tile overlaps the one before it, where there is one. */
+static void qn_q8_tiles(const struct qn_q8_call *call, uint32_t from, uint32_t n_rows)
+{
+    while (from < n_rows) {
+        const uint32_t left = n_rows - from;
+        const bool narrow = TILE_VECTORS > 1 && left <= LANES;
+        const uint32_t want = narrow ? LANES : TILE_ROWS, have = n_rows < want ? n_rows : want;
+        const uint32_t at = left < have ? n_rows - have : from;
+        if (narrow)
+            qn_q8_tile_rows(call, at, have, 1);
+        else
+            qn_q8_tile_rows(call, at, have, TILE_VECTORS);
+        from = at + have;
+    }
+}
+
+/* ---------------------------------------------------------------- all rows */
+
+static void qn_q8_matmul(struct qn_q8_call call, uint32_t n_rows)
+{
+    const uint32_t grouped = call.layout == QUERN_LAYOUT_FILE ? n_rows : n_rows / QN_ROWS16 * QN_ROWS16;
+    /* Half a bundle's rows of a file at a time are faster through the tile (measured). */
+    const bool single =
+        call.n_tokens == 1 && (call.layout != QUERN_LAYOUT_FILE || (int)LANES == (int)QN_ROWS16);
+    call.tile = (void *)(((uintptr_t)call.tile + 63) & ~(uintptr_t)63);
+    uint32_t done = single ? qn_q8_single(&call, grouped) : 0;
+    qn_q8_tiles(&call, done, grouped);
+    if (grouped < n_rows) { /* the rest of the matrix is as in a file */
+        call.layout = QUERN_LAYOUT_FILE;
+        call.w += grouped * call.row_bytes;
+        call.y += grouped;
+        qn_q8_tiles(&call, 0, n_rows - grouped);
+    }
+}
+
+#endif
