@@ -376,6 +376,7 @@ enum quern_status quern_model_open(struct quern_model **out, struct quern_source
     }
     model->cb = cb;
     model->exact = params->exact;
+    model->repack = !params->no_repack && !params->no_mmap && !params->exact;
     qn_graph_init(&model->graph);
     qn_file_init(&model->file, &cb, gguf);
     if (params->cache_dir && params->cache_dir[0])

@@ -34,6 +34,7 @@ struct quern_model {
     struct qn_graph graph;
     struct qn_model_facts facts;
     bool exact;
+    bool repack;               /* weights may be laid out anew */
     struct quern_cache *cache; /* NULL: none */
     uint32_t max_outputs;      /* rows of logits in one step */
 

@@ -7,6 +7,7 @@
  * ("olmoe"), whose names begin like this ("qmoe."), and those with float32 weights ("float"). */
 #include <quern/quern.h>
 
+#include "base/host.h"
 #include "models/arch.h"
 #include "support/eval.h"
 #include "support/golden.h"
@@ -47,18 +48,28 @@ struct run {
     bool unsure[N]; /* rows that are not compared */
 };
 
-static void run_open(struct run *run, const struct qn_golden *golden, bool exact, enum quern_format kv)
+/* How a model is opened. */
+struct way {
+    bool exact, no_repack;
+    const char *isa; /* NULL: all of the machine's */
+    enum quern_format kv;
+};
+
+static void run_open(struct run *run, const struct qn_golden *golden, struct way way)
 {
     static const struct quern_callbacks callbacks = {.log = on_log};
-    static const struct quern_setting validate[] = {{"vk-validate", "1"}, {"vk-coopmat", "1"}};
+    const struct quern_setting settings[] = {
+        {"vk-validate", "1"}, {"vk-coopmat", "1"}, {"isa", way.isa ? way.isa : "all"}};
     *run = (struct run){.golden = golden};
-    check(quern_model_open(&run->model, quern_source_path(golden->model),
-                           quern_model_params(.callbacks = &callbacks, .device = device,
-                                              .n_ctx = QN_GOLDEN_CTX, .n_threads = 2, .exact = exact,
-                                              .settings = validate, .n_settings = 2),
-                           &err),
-          golden->name);
-    check(quern_session_create(&run->session, run->model, quern_session_params(.kv_k = kv, .kv_v = kv), &err),
+    check(
+        quern_model_open(&run->model, quern_source_path(golden->model),
+                         quern_model_params(.callbacks = &callbacks, .device = device, .n_ctx = QN_GOLDEN_CTX,
+                                            .n_threads = 2, .exact = way.exact, .no_repack = way.no_repack,
+                                            .settings = settings, .n_settings = QN_LEN(settings)),
+                         &err),
+        golden->name);
+    check(quern_session_create(&run->session, run->model,
+                               quern_session_params(.kv_k = way.kv, .kv_v = way.kv), &err),
           golden->name);
     run->logits = malloc((size_t)N * golden->n_vocab * sizeof *run->logits);
     assert_non_null(run->logits);
@@ -96,6 +107,18 @@ static const float *run_tokens(struct run *run, size_t chunk)
 struct limits {
     double max, rms, kl;
 };
+
+/* The bits are the same when weights stay as the file has them. */
+static void check_no_repack(const struct run *run, struct way way)
+{
+    const size_t n = (size_t)N * run->golden->n_vocab;
+    struct run other;
+    way.no_repack = true;
+    run_open(&other, run->golden, way);
+    for (size_t chunk = 1; chunk <= N; chunk += N - 1)
+        assert_memory_equal(run_tokens(&other, chunk), run->logits, n * sizeof(float));
+    run_close(&other);
+}
 
 /* The rows that are compared, together. */
 static struct qn_golden_diff compare(const struct run *run)
@@ -209,8 +232,9 @@ static void check_greedy(struct run *run)
     }
 }
 
-static void check_model(const char *name, bool exact)
+static void check_model(const char *name, struct way way)
 {
+    const bool exact = way.exact;
     struct qn_golden golden;
     if (!qn_golden_load(&golden, name))
         fail_msg("no reference data for %s", name);
@@ -218,11 +242,14 @@ static void check_model(const char *name, bool exact)
     if (golden.quantised && !exact)
         limits = (struct limits){strstr(name, ".BF16") ? 0.4 : strstr(name, ".F16") ? 0.05 : 1.0, 0.15, 0.01};
     struct run run;
-    run_open(&run, &golden, exact, QUERN_F32);
+    run_open(&run, &golden, way);
     if (golden.quantised && !exact)
         find_unsure_rows(&run);
     check_chunks(&run, &limits);
-    check_greedy(&run);
+    if (golden.quantised && !exact && strcmp(device, "cpu") == 0)
+        check_no_repack(&run, way);
+    if (!way.isa)
+        check_greedy(&run);
     run_close(&run);
     qn_golden_finish(&golden);
 }
@@ -244,14 +271,14 @@ static bool is_wanted(const char *name)
 }
 
 /* Runs all float32 models, or all quantised ones, that are wanted. */
-static void check_models(bool quantised, bool exact)
+static void check_models(bool quantised, struct way way)
 {
     static char names[MAX_MODELS][64];
     size_t n = qn_golden_list(names, MAX_MODELS), n_run = 0;
     assert_true(n < MAX_MODELS);
     for (size_t i = 0; i < n; i++)
         if ((strchr(names[i], '.') != NULL) == quantised && is_wanted(names[i])) {
-            check_model(names[i], exact);
+            check_model(names[i], way);
             n_run++;
         }
     assert_true(n_run >= (n_only == 0 ? 15 : 0));
@@ -259,22 +286,31 @@ static void check_models(bool quantised, bool exact)
 
 static void test_float(void **state)
 {
-    check_models(false, false);
+    check_models(false, (struct way){.exact = false, .kv = QUERN_F32});
 }
 
 static void test_float_exact(void **state)
 {
-    check_models(false, true);
+    check_models(false, (struct way){.exact = true, .kv = QUERN_F32});
 }
 
 static void test_quantised(void **state)
 {
-    check_models(true, false);
+    check_models(true, (struct way){.exact = false, .kv = QUERN_F32});
+}
+
+/* Fewer instruction sets than the machine has; none where all in the list are another machine's. */
+static void test_quantised_masked(void **state)
+{
+    (void)state;
+    static const char *const isas[] = {"avx2", "avx2,avx512", "neon"};
+    for (size_t i = 0; i < QN_LEN(isas); i++)
+        check_models(true, (struct way){.isa = isas[i], .kv = QUERN_F32});
 }
 
 static void test_quantised_exact(void **state)
 {
-    check_models(true, true);
+    check_models(true, (struct way){.exact = true, .kv = QUERN_F32});
 }
 
 /* Keys and values in half floats and in 8 bits: near the reference, which has them in float32. */
@@ -290,7 +326,7 @@ static void test_kv_formats(void **state)
     assert_true(qn_golden_load(&golden, "qwen3")); /* heads of 32: a block of Q8_0 */
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct run run;
-        run_open(&run, &golden, false, cases[i].format);
+        run_open(&run, &golden, (struct way){.kv = cases[i].format});
         check_chunks(&run, &cases[i].limits);
         run_close(&run);
     }
@@ -486,7 +522,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_float),      cmocka_unit_test(test_float_exact),
         cmocka_unit_test(test_quantised),  cmocka_unit_test(test_quantised_exact),
         cmocka_unit_test(test_kv_formats), cmocka_unit_test(test_story),
-        cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_malformed),  cmocka_unit_test(test_quantised_masked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

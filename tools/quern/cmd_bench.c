@@ -13,7 +13,7 @@
 struct bench_options {
     const char *models, *prompts, *gens, *pairs, *threads, *batches, *depths, *kv_k, *kv_v, *device;
     int64_t repeat, output;
-    bool no_warmup, no_mmap, exact, verbose, start;
+    bool no_warmup, no_mmap, no_repack, exact, verbose, start;
 };
 
 enum { OUT_MD, OUT_JSON, OUT_JSONL, OUT_CSV };
@@ -388,6 +388,7 @@ static int run_model(struct bench *bench, const char *model, int64_t threads)
                                  .threads = threads,
                                  .exact = o->exact,
                                  .no_mmap = o->no_mmap,
+                                 .no_repack = o->no_repack,
                                  .verbose = o->verbose};
     if (o->start)
         return bench_start(&load, bench->rows);
@@ -485,6 +486,8 @@ static const struct arg_option bench_args[] = {
     {"--no-warmup", ARG_FLAG, AT(no_warmup), NULL, "no run before the first that counts"},
     {"--exact", ARG_FLAG, AT(exact), NULL, "float32 arithmetic on exactly decoded weights: slow"},
     {"--no-mmap", ARG_FLAG, AT(no_mmap), NULL, "read the file into memory instead of mapping it"},
+    {"--no-repack", ARG_FLAG, AT(no_repack), NULL,
+     "read weights as the file has them, without copies for speed"},
     {"-v, --verbose", ARG_FLAG, AT(verbose), NULL, "tell what happens"},
 };
 

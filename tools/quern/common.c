@@ -14,11 +14,13 @@ const struct arg_option model_arg[1] = {
     {"-m, --model", ARG_FILE, AT(model), "FILE", "the model, a GGUF file (first part of a split one)"},
 };
 
-const struct arg_option load_args[7] = {
+const struct arg_option load_args[8] = {
     {"--device", ARG_TEXT, AT(device), "LIST", "devices to use, most wanted first; see quern device list"},
     {"-t, --threads", ARG_INT, AT(threads), "N", "processor threads; 0: one for each processor", 0, 4096},
     {"--exact", ARG_FLAG, AT(exact), NULL, "float32 arithmetic on exactly decoded weights: slow"},
     {"--no-mmap", ARG_FLAG, AT(no_mmap), NULL, "read the file into memory instead of mapping it"},
+    {"--no-repack", ARG_FLAG, AT(no_repack), NULL,
+     "read weights as the file has them, without copies for speed"},
     {"--pre", ARG_TEXT, AT(pre), "NAME", "splitting rule of the text in place of the file's"},
     {"-v, --verbose", ARG_FLAG, AT(verbose), NULL, "tell what happens"},
     {"-nommap", ARG_FLAG, AT(no_mmap), NULL, "", .hidden = true},
@@ -196,9 +198,9 @@ int open_model(struct loaded *loaded, const struct model_options *options, uint3
         &loaded->model, quern_source_path(options->model),
         quern_model_params(.callbacks = &setup.callbacks, .device = device, .n_ctx = n_ctx,
                            .n_threads = threads_wanted(options->threads), .exact = options->exact,
-                           .no_mmap = options->no_mmap, .pre = options->pre, .settings = setup.settings,
-                           .n_settings = setup.n_settings, .cache_dir = setup.cache, .helper = setup.helper,
-                           .helper_ms = setup.helper_ms),
+                           .no_mmap = options->no_mmap, .no_repack = options->no_repack, .pre = options->pre,
+                           .settings = setup.settings, .n_settings = setup.n_settings,
+                           .cache_dir = setup.cache, .helper = setup.helper, .helper_ms = setup.helper_ms),
         &err);
     term_status_end();
     if (status != QUERN_OK)

@@ -11,7 +11,7 @@ struct model_options {
     const char *cache; /* folder in place of the user's; NULL: the user's */
     int64_t threads, ctx, batch;
     int64_t kv, kv_k, kv_v; /* choices of KV_FORMATS; kv stands for both, the others win */
-    bool exact, no_mmap, verbose;
+    bool exact, no_mmap, no_repack, verbose;
 };
 #define MODEL_DEFAULTS_KV(format)                            \
     {                                                        \
@@ -21,7 +21,7 @@ struct model_options {
 #define KV_FORMATS     "f32|f16|q8_0"
 
 extern const struct arg_option model_arg[1];    /* -m */
-extern const struct arg_option load_args[7];    /* where and how to run it */
+extern const struct arg_option load_args[8];    /* where and how to run it */
 extern const struct arg_option context_args[5]; /* of the session */
 
 /* A model with its session. */

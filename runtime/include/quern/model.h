@@ -133,6 +133,10 @@ struct quern_model_params {
     uint64_t cache_limit;  /* bytes; 0: 1 GiB */
     const char *helper;    /* tries drivers that load code of others: see struct quern_device_params */
     uint32_t helper_ms;
+    /* Weights stay as the file has them. Without it, those that the CPU computes with faster in another order
+     * are copied in that order, in as many bytes, while the file's pages are let go: nothing where memory has
+     * no room for it, with no_mmap, or with exact. The results are the same. */
+    bool no_repack;
 };
 /* quern_model_params(.device = "cpu", .n_threads = 4) */
 #define quern_model_params(...) (&(struct quern_model_params){.device = "auto", __VA_ARGS__})
