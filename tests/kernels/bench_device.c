@@ -51,14 +51,15 @@ static void print_result(struct bench *bench, const char *name, const struct qn_
     double bytes = (double)work->bytes / seconds, ops = (double)work->ops / seconds;
     double of_memory = limits->read_bytes > 0 ? bytes / limits->read_bytes : 0;
     double of_floats = limits->float_ops > 0 ? ops / limits->float_ops : 0;
+    double of_matrices = limits->matrix_ops > 0 ? ops / limits->matrix_ops : 0;
     if (bench->options.json)
         printf("%s\n  {\"case\": \"%s\", \"seconds\": %.6g, \"bytes_per_second\": %.6g, \"of_read_limit\": "
                "%.4f, "
-               "\"operations_per_second\": %.6g, \"of_float_limit\": %.4f}",
-               bench->printed ? "," : "", name, seconds, bytes, of_memory, ops, of_floats);
+               "\"operations_per_second\": %.6g, \"of_float_limit\": %.4f, \"of_matrix_limit\": %.4f}",
+               bench->printed ? "," : "", name, seconds, bytes, of_memory, ops, of_floats, of_matrices);
     else
-        printf("%10.1f us %8.1f GB/s %4.0f %% %9.1f GFLOP/s %4.0f %%  %s\n", seconds * 1e6, bytes * 1e-9,
-               100 * of_memory, ops * 1e-9, 100 * of_floats, name);
+        printf("%10.1f us %8.1f GB/s %4.0f %% %9.1f GFLOP/s %4.0f %% %4.0f %%  %s\n", seconds * 1e6,
+               bytes * 1e-9, 100 * of_memory, ops * 1e-9, 100 * of_floats, 100 * of_matrices, name);
     fflush(stdout);
     bench->printed++;
 }
@@ -123,12 +124,15 @@ static void print_limits(const struct bench *bench)
     const struct qn_limits *limits = &bench->limits;
     if (bench->options.json)
         printf("{\"read_bytes_per_second\": %.6g, \"copy_bytes_per_second\": %.6g, "
-               "\"float_operations_per_second\": %.6g, \"int8_operations_per_second\": %.6g, \"cases\": [",
-               limits->read_bytes, limits->copy_bytes, limits->float_ops, limits->int8_ops);
+               "\"float_operations_per_second\": %.6g, \"int8_operations_per_second\": %.6g, "
+               "\"matrix_operations_per_second\": %.6g, \"cases\": [",
+               limits->read_bytes, limits->copy_bytes, limits->float_ops, limits->int8_ops,
+               limits->matrix_ops);
     else
-        printf("limits: reading %.1f GB/s, copying %.1f GB/s, float %.0f GFLOP/s, 8-bit dot %.0f GOP/s\n",
+        printf("limits: reading %.1f GB/s, copying %.1f GB/s, float %.0f GFLOP/s, 8-bit dot %.0f GOP/s, "
+               "cooperative matrices %.0f GFLOP/s\n",
                limits->read_bytes * 1e-9, limits->copy_bytes * 1e-9, limits->float_ops * 1e-9,
-               limits->int8_ops * 1e-9);
+               limits->int8_ops * 1e-9, limits->matrix_ops * 1e-9);
 }
 
 int qn_bench_vulkan(const struct qn_bench_device *options)

@@ -12,9 +12,10 @@ struct qn_limits {
     double copy_bytes; /* bytes per second, read and written together; 0: not measured */
     double int8_ops;   /* 8-bit multiplications and additions per second; 0: not known for this machine */
     double float_ops;  /* the same in single precision */
+    double matrix_ops; /* the same in cooperative matrices of half floats; 0: the machine has none */
 };
 
-/* Of Vulkan device number `index`, through kernels in the folder (limit_test.comp). False: it cannot be
+/* Of Vulkan device number `index`, through kernels in the folder (limit_*.comp). False: it cannot be
  * opened. */
 bool qn_measure_gpu_limits(const char *folder, uint32_t index, struct qn_limits *limits);
 

@@ -53,7 +53,7 @@ static void check(const struct qn_format *format, const void *blocks, const floa
         struct qn_gpu *gpu = &gpus[g];
         char path[1024];
         snprintf(path, sizeof path, "%s/decode_%s.spv", spirv_folder, format->name);
-        VkPipeline pipeline = qn_gpu_pipeline(gpu, path); /* shaders/meson.build lists the formats */
+        VkPipeline pipeline = qn_gpu_pipeline(gpu, path, NULL, 0); /* shaders/meson.build lists the formats */
         assert_true(pipeline != VK_NULL_HANDLE);
         memset(gpu->storage[0].mapped, 0xa5, IN_BYTES);
         memcpy((uint8_t *)gpu->storage[0].mapped + at, blocks, bytes);
@@ -177,7 +177,7 @@ int main(int argc, char **argv)
     const uint64_t bytes[QN_GPU_STORAGES] = {IN_BYTES, OUT_BYTES, sizeof grid_words};
     uint32_t n = qn_gpu_list(physical, MAX_DEVICES);
     for (uint32_t i = 0; i < n; i++) {
-        if (!qn_gpu_open(&gpus[n_gpus], physical[i], bytes, true, NULL))
+        if (!qn_gpu_open(&gpus[n_gpus], physical[i], bytes, true, NULL, NULL))
             continue;
         memcpy(gpus[n_gpus].storage[2].mapped, grid_words, sizeof grid_words);
         printf("device: %s\n", gpus[n_gpus].name);

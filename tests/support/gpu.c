@@ -196,7 +196,7 @@ static void gpu_prepare(struct qn_gpu *gpu)
 }
 
 bool qn_gpu_open(struct qn_gpu *gpu, VkPhysicalDevice physical, const uint64_t bytes[QN_GPU_STORAGES],
-                 bool mapped, const void *features)
+                 bool mapped, const void *features, const char *extension)
 {
     VkPhysicalDeviceProperties properties;
     vkGetPhysicalDeviceProperties(physical, &properties);
@@ -212,8 +212,12 @@ bool qn_gpu_open(struct qn_gpu *gpu, VkPhysicalDevice physical, const uint64_t b
     float priority = 1;
     VkDeviceQueueCreateInfo queue = {VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO, .queueFamilyIndex = family,
                                      .queueCount = 1, .pQueuePriorities = &priority};
-    VkDeviceCreateInfo info = {VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, .pNext = features,
-                               .queueCreateInfoCount = 1, .pQueueCreateInfos = &queue};
+    VkDeviceCreateInfo info = {VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+                               .pNext = features,
+                               .queueCreateInfoCount = 1,
+                               .pQueueCreateInfos = &queue,
+                               .enabledExtensionCount = extension != NULL,
+                               .ppEnabledExtensionNames = &extension};
     VK(vkCreateDevice(physical, &info, NULL, &gpu->device));
     vkGetDeviceQueue(gpu->device, family, 0, &gpu->queue);
     VkCommandPoolCreateInfo pool = {VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO, .queueFamilyIndex = family};
@@ -235,8 +239,12 @@ void qn_gpu_close(struct qn_gpu *gpu)
     vkDestroyDevice(gpu->device, NULL);
 }
 
-VkPipeline qn_gpu_pipeline(const struct qn_gpu *gpu, const char *path)
+VkPipeline qn_gpu_pipeline(const struct qn_gpu *gpu, const char *path, const uint32_t *constants, uint32_t n)
 {
+    VkSpecializationMapEntry entries[QN_GPU_CONSTANTS];
+    for (uint32_t i = 0; i < n; i++)
+        entries[i] = (VkSpecializationMapEntry){i, i * 4, 4};
+    VkSpecializationInfo specialisation = {n, entries, n * 4, constants};
     static uint32_t code[1 << 16];
     FILE *f = fopen(path, "rb");
     if (!f) {
@@ -252,7 +260,7 @@ VkPipeline qn_gpu_pipeline(const struct qn_gpu *gpu, const char *path)
     VkComputePipelineCreateInfo info = {VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
                                         .stage = {VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
                                                   .stage = VK_SHADER_STAGE_COMPUTE_BIT, .module = module,
-                                                  .pName = "main"},
+                                                  .pName = "main", .pSpecializationInfo = &specialisation},
                                         .layout = gpu->layout};
     VkPipeline pipeline;
     VK(vkCreateComputePipelines(gpu->device, VK_NULL_HANDLE, 1, &info, NULL, &pipeline));
@@ -301,6 +309,11 @@ uint32_t qn_gpu_version(VkPhysicalDevice physical)
     VkPhysicalDeviceProperties properties;
     vkGetPhysicalDeviceProperties(physical, &properties);
     return properties.apiVersion;
+}
+
+PFN_vkVoidFunction qn_gpu_function(const char *name)
+{
+    return get_proc(instance, name);
 }
 
 int qn_gpu_messages(void)

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { QN_GPU_STORAGES = 3, QN_GPU_PUSH = 16 };
+enum { QN_GPU_STORAGES = 3, QN_GPU_PUSH = 16, QN_GPU_CONSTANTS = 4 };
 
 struct qn_gpu_storage {
     VkBuffer buffer;
@@ -36,15 +36,18 @@ struct qn_gpu {
 bool qn_gpu_start(bool validating);
 uint32_t qn_gpu_list(VkPhysicalDevice *physical, uint32_t cap);
 uint32_t qn_gpu_version(VkPhysicalDevice physical); /* of Vulkan */
-int qn_gpu_messages(void);                          /* of the validation layer so far */
+PFN_vkVoidFunction qn_gpu_function(const char *name);
+int qn_gpu_messages(void); /* of the validation layer so far */
 
-/* features: what the device is created with (pNext). False where it has no queue for compute. */
+/* features: what the device is created with (pNext), and the extension of these (NULL: none). False where it
+ * has no queue for compute. */
 bool qn_gpu_open(struct qn_gpu *gpu, VkPhysicalDevice physical, const uint64_t bytes[QN_GPU_STORAGES],
-                 bool mapped, const void *features);
+                 bool mapped, const void *features, const char *extension);
 void qn_gpu_close(struct qn_gpu *gpu);
 
-/* From a file of SPIR-V; VK_NULL_HANDLE: it is not there. */
-VkPipeline qn_gpu_pipeline(const struct qn_gpu *gpu, const char *path);
+/* From a file of SPIR-V, with its specialisation constants 0 .. n - 1 (at most QN_GPU_CONSTANTS);
+ * VK_NULL_HANDLE: the file is not there. */
+VkPipeline qn_gpu_pipeline(const struct qn_gpu *gpu, const char *path, const uint32_t *constants, uint32_t n);
 void qn_gpu_pipeline_destroy(const struct qn_gpu *gpu, VkPipeline pipeline);
 
 /* Runs groups workgroups along x and `repeats` along y and waits; seconds that it took. push_bytes: at most
