@@ -78,7 +78,11 @@ double qn_time_rounds(qn_bench_work work, void *arg, int threads, double seconds
 
 /* ---------------------------------------------------------------- reading */
 
-enum { STREAMS = 4, READ_BYTES = 256 << 20 }; /* of each thread */
+enum {
+    STREAMS = 4,
+    READ_BYTES = 256 << 20, /* of each thread */
+    AHEAD_WORDS = 512
+};
 
 struct reading {
     const uint64_t *data;
@@ -92,9 +96,11 @@ static void read_streams(void *arg, int thread, int threads, uint64_t round)
     const uint64_t *data = reading->data + (size_t)thread * words * STREAMS;
     uint64_t sum[STREAMS][8] = {{0}};
     for (size_t i = 0; i < words; i += 8)
-        for (size_t s = 0; s < STREAMS; s++)
+        for (size_t s = 0; s < STREAMS; s++) {
+            __builtin_prefetch(data + s * words + i + AHEAD_WORDS, 0, 2);
             for (size_t j = 0; j < 8; j++)
                 sum[s][j] += data[s * words + i + j];
+        }
     for (size_t s = 0; s < STREAMS; s++)
         for (size_t j = 0; j < 8; j++)
             atomic_fetch_add(&reading->result, sum[s][j]);

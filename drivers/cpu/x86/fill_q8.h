@@ -22,6 +22,7 @@
                                 .q = at->row + at->q,                                                     \
                                 .d = at->row + at->d,                                                     \
                                 .total = at->row + at->sum,                                               \
+                                .next = at->next,                                                         \
                                 .acc = vf_load(acc)};                                                     \
         rows.layout = QUERN_LAYOUT_##LAYOUT;                                                              \
         qn_decode_##lower(rows, n_blocks, &to);                                                           \

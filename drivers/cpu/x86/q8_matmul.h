@@ -35,17 +35,12 @@ struct qn_q8_call {
 /* ---------------------------------------------------------------- one token */
 
 /* Rows are taken in bundles of 16, and these from several places at once: a thread that reads a single stream
- * of addresses does not get all that the memory gives. */
+ * of addresses does not get all that the memory gives. It asks for what comes later block by block, while it
+ * computes: asked for all at once, a bundle's piece fills the queue of reads and stops the computing. */
 enum {
     STREAMS = 4,
-    AHEAD_BYTES = 4096, /* asked for before they are used */
+    AHEAD_BYTES = 4096, /* a page, where the processor does not look ahead by itself */
 };
-
-static inline void qn_q8_ask(const uint8_t *p, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i += 64)
-        _mm_prefetch((const char *)p + i, _MM_HINT_T1);
-}
 
 /* n bundles from each of some places, which are n bundles apart, the first at row `from`. */
 static void qn_q8_streams(const struct qn_q8_call *call, uint32_t from, uint32_t n, uint32_t streams)
@@ -63,12 +58,13 @@ static void qn_q8_streams(const struct qn_q8_call *call, uint32_t from, uint32_t
             qn_q8_move(&at, traits, call->k, first);
             for (uint32_t s = 0; s < streams; s++) {
                 const size_t row = from + ((size_t)s * n + i) * QN_ROWS16;
-                qn_q8_ask(call->w + row * call->row_bytes + QN_ROWS16 * offset + ahead,
-                          QN_ROWS16 * unit_bytes);
-                for (size_t lane = 0; lane < QN_ROWS16; lane += LANES)
+                for (size_t lane = 0; lane < QN_ROWS16; lane += LANES) {
+                    at.next =
+                        call->w + row * call->row_bytes + QN_ROWS16 * offset + lane * unit_bytes + ahead;
                     call->format->single[call->layout](
                         qn_q8_rows_at(call->layout, call->w, call->row_bytes, row + lane, offset),
                         len / traits->block_len, &at, call->tile, acc[s] + lane);
+                }
             }
         }
         for (uint32_t s = 0; s < streams; s++)
@@ -159,11 +155,8 @@ static void qn_q8_tiles(const struct qn_q8_call *call, uint32_t from, uint32_t n
 static void qn_q8_matmul(struct qn_q8_call call, uint32_t n_rows)
 {
     const uint32_t grouped = call.layout == QUERN_LAYOUT_FILE ? n_rows : n_rows / QN_ROWS16 * QN_ROWS16;
-    /* Half a bundle's rows of a file at a time are faster through the tile (measured). */
-    const bool single =
-        call.n_tokens == 1 && (call.layout != QUERN_LAYOUT_FILE || (int)LANES == (int)QN_ROWS16);
     call.tile = (void *)(((uintptr_t)call.tile + 63) & ~(uintptr_t)63);
-    uint32_t done = single ? qn_q8_single(&call, grouped) : 0;
+    uint32_t done = call.n_tokens == 1 ? qn_q8_single(&call, grouped) : 0;
     qn_q8_tiles(&call, done, grouped);
     if (grouped < n_rows) { /* the rest of the matrix is as in a file */
         call.layout = QUERN_LAYOUT_FILE;

@@ -14,6 +14,7 @@ struct qn_q8_sink {
     bool direct;
     /* direct: the token's bytes, scales and sums for the weights at hand; its results so far */
     const char *q, *d, *total;
+    const uint8_t *next; /* weights to ask for meanwhile, as many as are decoded */
     vi sum[8], pairs[8];
     vf acc;
 };
@@ -46,9 +47,13 @@ QN_INLINE void qn_end_blocks(struct qn_q8_sink *to, int first_block, int n)
 {
     if (!to->direct)
         return;
+    const struct qn_q8_traits *traits = to->traits;
+    const size_t each = LANES * 4 * (size_t)traits->groups * traits->block_bytes / traits->block_len;
     QN_UNROLL for (int i = 0; i < n; i++)
     {
         const int block = first_block + i;
+        for (size_t at = 0; at < each; at += 64)
+            _mm_prefetch((const char *)to->next + (size_t)block * each + at, _MM_HINT_T1);
         vf d = vf_set(*(const float *)(const void *)(to->d + qn_q8_scale_at(to->traits, (size_t)block) *
                                                                  sizeof(float)));
         vi total = vi_zero();
