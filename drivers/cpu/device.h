@@ -53,6 +53,7 @@ struct quern_device {
     size_t scratch_bytes;
     struct qn_area_memory area[QN_AREA_END];
     uint64_t point;
+    struct quern_phase laying_out; /* of weights */
 };
 
 /* ---------------------------------------------------------------- operations */

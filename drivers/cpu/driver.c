@@ -238,6 +238,17 @@ static uint32_t cpu_times(struct quern_device *device, struct quern_prepared *pr
     return prepared->n_times;
 }
 
+static uint32_t cpu_phases(struct quern_device *device, struct quern_phase *phases, uint32_t cap)
+{
+    if (device->laying_out.n == 0)
+        return 0;
+    if (cap > 0) {
+        phases[0] = device->laying_out;
+        snprintf(phases[0].name, sizeof phases[0].name, "lay out weights");
+    }
+    return 1;
+}
+
 static const struct quern_driver quern_driver_cpu = {
     .struct_size = sizeof(struct quern_driver),
     .abi = QUERN_DRIVER_ABI,
@@ -257,6 +268,7 @@ static const struct quern_driver quern_driver_cpu = {
     .run = qn_cpu_run,
     .wait = cpu_wait,
     .times = cpu_times,
+    .phases = cpu_phases,
     .weights_prepare = qn_cpu_weights_prepare,
 };
 

@@ -1,4 +1,5 @@
 /* Weights laid out for the kernels, by all threads. */
+#include "base/clock.h"
 #include "drivers/cpu/device.h"
 #include "formats/rows16.h"
 
@@ -38,6 +39,9 @@ int32_t qn_cpu_weights_prepare(struct quern_device *device, const struct quern_w
     struct packing packing = {
         (enum quern_format)rows->format, (size_t)n, (size_t)n_rows, (size_t)row_bytes, rows->rows,
         buffer->data + rows->offset};
+    const uint64_t begin = qn_now_ns();
     qn_pool_run(device->pool, (uint32_t)((n_rows + QN_ROWS16 - 1) / QN_ROWS16), 1, pack_groups, &packing);
+    device->laying_out.n++;
+    device->laying_out.ns += qn_now_ns() - begin;
     return QUERN_OK;
 }

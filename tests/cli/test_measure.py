@@ -36,6 +36,7 @@ def test_logits():
     assert distance(whole, logits("--batch", "1")) < 1e-4
     assert distance(whole, logits("--batch", "7", "-t", "1")) < 1e-4
     assert distance(whole, logits("--exact", "--no-mmap")) < 1e-3
+    assert whole == logits("--no-repack")
     piped = quern("logits", "-m", cli.model(), "--tokens", "-", "-o", "-", stdin=b"1 2 3").out
     assert len(piped) == 3 * n_vocab * 4
 
