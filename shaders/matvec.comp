@@ -19,6 +19,9 @@ layout(constant_id = 2) const uint EACH = 1; /* rows of an invocation, STEP apar
 const uint STEP = WORKGROUP / LANES, ROWS = STEP * EACH;
 const bool WHOLE = LANES == 1 && COLUMNS == 1; /* an invocation takes whole blocks */
 layout(local_size_x = WORKGROUP) in;
+#ifdef DOT8
+#define WHOLE_BLOCKS
+#endif
 #include "lib/step.glsl"
 #include "lib/product.glsl"
 #ifdef DOT8

@@ -92,6 +92,7 @@ struct quern_device {
     bool imports;       /* memory of the host can become buffers */
     bool unsure_import; /* whether that is as fast, is to be measured */
     bool coopmat;       /* cooperative matrices are used on software too, where they are no gain */
+    bool dot8;          /* 8-bit dot products for many tokens too where the device puts them together */
     PFN_vkGetMemoryHostPointerPropertiesEXT host_pointer_properties;
     const struct quern_host *host;
     const struct quern_callbacks *cb;

@@ -65,6 +65,7 @@ struct settings {
     const char *import;   /* weights stay in the host's memory where the device takes that: 0, 1; NULL: where
                              it was measured to be as fast */
     bool coopmat;         /* cooperative matrices on a software device too */
+    bool dot8;            /* products of many tokens in 8 bits on a device that has no fast ones too */
     const char *submit;   /* microseconds that a submit may take, 0: any time; NULL: as suits the device */
 };
 
@@ -87,6 +88,8 @@ static enum quern_status read_settings(const struct quern_profile_view *profile,
             settings->import = setting->value;
         else if (strcmp(setting->name, "vk-coopmat") == 0)
             settings->coopmat = strcmp(setting->value, "0") != 0;
+        else if (strcmp(setting->name, "vk-dot8") == 0)
+            settings->dot8 = strcmp(setting->value, "0") != 0;
         else if (strcmp(setting->name, "vk-submit-us") == 0)
             settings->submit = setting->value;
     }
@@ -131,6 +134,7 @@ static int32_t vk_open(const struct quern_host *host, uint32_t index,
     device->imports = !settings.import || strcmp(settings.import, "0") != 0;
     device->unsure_import = !settings.import;
     device->coopmat = settings.coopmat;
+    device->dot8 = settings.dot8;
     status = qn_vk_shaders_init(&device->shaders, host, settings.shaders, err);
     if (!status)
         status =

@@ -251,9 +251,13 @@ static void read_optional_limits(const struct qn_vk_instance *instance, struct q
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT};
     VkPhysicalDeviceMaintenance4Properties buffers = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES, .maxBufferSize = UINT64_MAX};
+    VkPhysicalDeviceShaderIntegerDotProductProperties dot = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES};
     VkPhysicalDeviceProperties2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2};
-    if (facts->properties.apiVersion >= VK_API_VERSION_1_3)
+    if (facts->properties.apiVersion >= VK_API_VERSION_1_3) {
         all.pNext = &buffers;
+        buffers.pNext = &dot;
+    }
     if (facts->features >> QN_VK_HOST_IMPORT & 1) {
         import.pNext = all.pNext;
         all.pNext = &import;
@@ -261,6 +265,7 @@ static void read_optional_limits(const struct qn_vk_instance *instance, struct q
     instance->api.GetPhysicalDeviceProperties2(facts->handle, &all);
     if (facts->max_buffer > buffers.maxBufferSize)
         facts->max_buffer = buffers.maxBufferSize;
+    facts->fast_dot = dot.integerDotProduct4x8BitPackedSignedAccelerated;
     facts->import_align = import.minImportedHostPointerAlignment;
 }
 

@@ -102,7 +102,10 @@ void qn_vk_facts_print(const struct qn_vk_instance *instance, const struct qn_vk
         put(&lines, "missing: %s\n", facts->missing);
     put_heaps(&lines, &facts->memory);
     put(&lines, "subgroup size: %u (%u to %u)\n", facts->subgroup, facts->min_subgroup, facts->max_subgroup);
-    put(&lines, "8-bit dot products: %s\n", facts->features >> QN_VK_INT_DOT & 1 ? "yes" : "no");
+    put(&lines, "8-bit dot products: %s\n",
+        !(facts->features >> QN_VK_INT_DOT & 1) ? "no"
+        : facts->fast_dot                       ? "yes"
+                                                : "yes, put together from others");
     put_shapes(&lines, instance, facts);
     if (facts->flexible.m != 0)
         put(&lines, "cooperative matrices of any size: multiples of %ux%ux%u up to %u, of a %s\n",

@@ -51,6 +51,7 @@ struct qn_vk_facts {
     uint32_t time_bits; /* of its timestamps that are valid; 0: it has none */
     uint32_t subgroup, min_subgroup, max_subgroup;
     uint32_t full_subgroup; /* what every subgroup of a kernel that asks for it has; 0: no number is sure */
+    bool fast_dot;          /* it has 8-bit dot products of its own, not put together from others */
     uint32_t coopmat; /* M, N and K, a byte each, of cooperative matrices of half floats summed in floats */
     struct qn_vk_flexible flexible;
     uint64_t max_buffer;   /* bytes that a buffer and its memory can have */

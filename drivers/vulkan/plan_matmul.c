@@ -32,10 +32,11 @@ static bool may_round(const struct qn_vk_plan *p, const struct product *product,
 }
 
 /* Kernels for many columns. */
-enum kind { FLOATS, COOPMAT, COOPMAT2, KINDS };
+enum kind { FLOATS, DOT8, COOPMAT, COOPMAT2, KINDS };
 
 static const enum qn_vk_kernel tile_kernels[KINDS][2] = {
     [FLOATS] = {QN_VK_MATMUL, QN_VK_MOE_MATMUL},
+    [DOT8] = {QN_VK_MATMUL8, QN_VK_MOE_MATMUL8},
     [COOPMAT] = {QN_VK_MATMUL_COOPMAT, QN_VK_MOE_MATMUL_COOPMAT},
     [COOPMAT2] = {QN_VK_MATMUL_COOPMAT2, QN_VK_MOE_MATMUL_COOPMAT2},
 };
@@ -77,20 +78,20 @@ static uint64_t matvec_rounds(uint64_t k, uint32_t n_weights, uint32_t columns, 
            (rounded ? qn_vk_ceil_div(k, 32 * lanes) : qn_vk_ceil_div(k, 4 * lanes) * (uint64_t)(2 + columns));
 }
 
-/* In floats: 64 rows, or 32 where few invocations lie side by side. */
-static struct tile floats_tile(const struct qn_vk_facts *facts)
+/* In floats, or in 8 bits, whose quads are words: 64 rows, or 32 where few invocations lie side by side. */
+static struct tile lanes_tile(const struct qn_vk_facts *facts, enum kind kind)
 {
     bool subgroups = facts->full_subgroup >= 8 && facts->full_subgroup <= 64;
     uint32_t lanes = subgroups ? facts->full_subgroup : 32;
     uint32_t tm = lanes == 8 ? 4 : lanes < 64 ? 64 / lanes : 2;
     uint32_t strips = 4 * lanes > facts->properties.limits.maxComputeWorkGroupInvocations ? 2 : 4;
-    return (struct tile){.kind = FLOATS,
+    return (struct tile){.kind = kind,
                          .m = lanes,
                          .tm = tm,
                          .n = 1,
                          .tn = 16,
                          .strips = strips,
-                         .depth = 4,
+                         .depth = kind == DOT8 ? 16 : 4,
                          .workgroup = strips * lanes,
                          .subgroups = subgroups};
 }
@@ -148,6 +149,18 @@ static bool coopmat2_fits(const struct qn_vk_plan *p)
            flexible->reserved + size * 8 <= limits->maxComputeSharedMemorySize;
 }
 
+static bool has_dot8(const struct qn_vk_plan *p)
+{
+    return p->device->facts.features >> QN_VK_INT_DOT & 1;
+}
+
+/* In tiles floats are faster than dot products that are put together, unlike where each weight is read once.
+ */
+static bool use_dot8_tiles(const struct qn_vk_plan *p)
+{
+    return has_dot8(p) && (p->device->facts.fast_dot || p->device->dot8);
+}
+
 /* The best tile of those whose kernels are there; of no more columns than are needed. */
 static struct tile choose_tile(const struct qn_vk_plan *p, const struct product *product, uint32_t n_columns)
 {
@@ -158,8 +171,10 @@ static struct tile choose_tile(const struct qn_vk_plan *p, const struct product 
     else if (qn_vk_use_coopmat(p) && may_round(p, product, tile_kernels[COOPMAT][product->moe]))
         tile = coopmat_tile(facts);
     else
-        tile = floats_tile(facts);
-    uint32_t least = tile.kind == FLOATS ? 4 : 1;
+        tile = lanes_tile(facts, use_dot8_tiles(p) && may_round(p, product, tile_kernels[DOT8][product->moe])
+                                     ? DOT8
+                                     : FLOATS);
+    uint32_t least = tile.kind == FLOATS || tile.kind == DOT8 ? 4 : 1;
     while (tile.tn > least && tile_columns(&tile) / 2 >= n_columns)
         tile.tn /= 2;
     return tile;
@@ -353,21 +368,20 @@ static struct qn_vk_dispatch *add_matmul(struct qn_vk_plan *p, const struct prod
 
 /* Which kernel is to compute a product. */
 struct way {
-    bool many;    /* columns: matmul.comp, in such tiles */
-    bool rounded; /* it reads the activation in 8 bits; many: in half floats */
+    bool many;                 /* columns: in such tiles */
+    bool in_8_bits, in_halves; /* how it reads the activation; neither: in floats */
     struct tile tile;
 };
 
 static struct way choose_way(const struct qn_vk_plan *p, const struct product *product)
 {
-    const struct qn_vk_facts *facts = &p->device->facts;
     uint32_t n_columns = qn_vk_rows(p, qn_vk_value(p, product->x));
     uint64_t k = (uint64_t)qn_vk_value(p, product->weight[0])->dim[0];
     struct way way = {.tile = choose_tile(p, product, n_columns)};
     way.many = n_columns > MATVEC_COLUMNS_MAX && qn_vk_rounds_fit(p, tile_rounds(&way.tile, k));
-    way.rounded = way.many
-                      ? way.tile.kind != FLOATS
-                      : facts->features >> QN_VK_INT_DOT & 1 && may_round(p, product, dot8_kernel(product));
+    way.in_8_bits =
+        way.many ? way.tile.kind == DOT8 : has_dot8(p) && may_round(p, product, dot8_kernel(product));
+    way.in_halves = way.many && (way.tile.kind == COOPMAT || way.tile.kind == COOPMAT2);
     return way;
 }
 
@@ -381,8 +395,8 @@ static void plan_product(struct qn_vk_plan *p, const struct product *product)
     uint32_t second = product->n_weights > 1 ? product->weight[1] : QUERN_NONE;
     struct way way = choose_way(p, product);
     struct qn_vk_bound order = {.kind = QN_VK_BOUND_STEP}, rounded = order;
-    if (way.rounded)
-        rounded = round_activation(p, product, way.many);
+    if (way.in_8_bits || way.in_halves)
+        rounded = round_activation(p, product, way.in_halves);
     if (way.many && product->moe)
         order = plan_sort(p, product, (uint32_t)n_units, tile_columns(&way.tile),
                           qn_vk_ceil_div(n, tile_rows(&way.tile, product->n_weights)));
@@ -390,9 +404,9 @@ static void plan_product(struct qn_vk_plan *p, const struct product *product)
         count = qn_vk_take_units(p, product->weight[0], second, unit, first, n_units);
         uint64_t n_rows = product->moe ? n : count;
         struct qn_vk_dispatch *d = way.many ? add_matmul(p, product, &way.tile, n_rows, n_units)
-                                            : add_matvec(p, product, n_rows, way.rounded);
+                                            : add_matvec(p, product, n_rows, way.in_8_bits);
         bind_product(p, d, product, unit, first, count);
-        if (way.rounded)
+        if (way.in_8_bits || way.in_halves)
             d->bound[3] = rounded;
         if (way.many && product->moe) {
             d->bound[6] = order;
@@ -465,7 +479,7 @@ bool qn_vk_reads_8_bits(const struct qn_vk_plan *p, const struct quern_node *nod
     for (uint32_t i = 0; all && i < n; i++) {
         const struct product product = {.moe = moe, .weight = {node->in[1 + i]}, .x = id};
         struct way way = choose_way(p, &product);
-        all = node->in[0] == id && way.rounded && !way.many &&
+        all = node->in[0] == id && way.in_8_bits &&
               qn_vk_row(qn_vk_value(p, id)) == (uint64_t)qn_vk_value(p, node->in[1 + i])->dim[0];
     }
     return all;

@@ -23,7 +23,7 @@ layout(set = 0, binding = 10) buffer Y2 { float y2[]; };
 #endif
 
 uint matrix; /* 0: Weight, 1: Weight1 */
-#ifdef DOT8
+#ifdef WHOLE_BLOCKS
 /* WHOLE: blocks are read ahead, each word once, and their addresses are 0. */
 const uint BLOCK_WORDS = 64;
 uint block_word[EACH * BLOCK_WORDS], block; /* [EACH][BLOCK_WORDS]; which of them */

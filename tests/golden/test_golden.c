@@ -59,7 +59,7 @@ static void run_open(struct run *run, const struct qn_golden *golden, struct way
 {
     static const struct quern_callbacks callbacks = {.log = on_log};
     const struct quern_setting settings[] = {
-        {"vk-validate", "1"}, {"vk-coopmat", "1"}, {"isa", way.isa ? way.isa : "all"}};
+        {"vk-validate", "1"}, {"vk-coopmat", "1"}, {"vk-dot8", "1"}, {"isa", way.isa ? way.isa : "all"}};
     *run = (struct run){.golden = golden};
     check(
         quern_model_open(&run->model, quern_source_path(golden->model),
@@ -469,10 +469,11 @@ static bool device_is_there(const char *name)
     struct qn_golden golden;
     struct quern_model *model = NULL;
     assert_true(qn_golden_load(&golden, "llama"));
-    static const struct quern_setting validate[] = {{"vk-validate", "1"}, {"vk-coopmat", "1"}};
+    static const struct quern_setting validate[] = {
+        {"vk-validate", "1"}, {"vk-coopmat", "1"}, {"vk-dot8", "1"}};
     enum quern_status status =
         quern_model_open(&model, quern_source_path(golden.model),
-                         quern_model_params(.device = name, .settings = validate, .n_settings = 2), &err);
+                         quern_model_params(.device = name, .settings = validate, .n_settings = 3), &err);
     quern_model_destroy(&model);
     qn_golden_finish(&golden);
     return status == QUERN_OK;

@@ -514,6 +514,7 @@ static int32_t open_device(struct quern_error *err)
     static struct quern_host host = {sizeof host, &callbacks};
     struct quern_setting settings[] = {{"vk-validate", "1"},
                                        {"vk-coopmat", "1"},
+                                       {"vk-dot8", "1"},
                                        {"vk-disable", options.disable ? options.disable : ""},
                                        {"vk-submit-us", options.submit_us ? options.submit_us : "0"}};
     struct quern_profile_view profile = {sizeof profile, QN_LEN(settings), settings};

@@ -119,7 +119,8 @@ void device_setup(struct device_setup *setup, bool verbose)
                                                                      {"QUERN_VK_SHADERS", "vk-shaders"},
                                                                      {"QUERN_VK_SUBMIT_US", "vk-submit-us"},
                                                                      {"QUERN_VK_IMPORT", "vk-import"},
-                                                                     {"QUERN_VK_COOPMAT", "vk-coopmat"}};
+                                                                     {"QUERN_VK_COOPMAT", "vk-coopmat"},
+                                                                     {"QUERN_VK_DOT8", "vk-dot8"}};
     setup->callbacks = tool_callbacks(verbose);
     setup->n_settings = 0;
     for (size_t i = 0; i < ARG_N(from_environment); i++) {

@@ -48,7 +48,7 @@ enum { PATH_ROOM = 4096 };
 void cache_dir(char path[PATH_ROOM]);
 
 /* What the library is told about devices, from the environment. Too large for deep stacks. */
-enum { DEVICE_SETTINGS = 7, HELPER_SECONDS = 600 };
+enum { DEVICE_SETTINGS = 8, HELPER_SECONDS = 600 };
 struct device_setup {
     struct quern_callbacks callbacks;
     struct quern_setting settings[DEVICE_SETTINGS];
