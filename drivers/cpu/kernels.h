@@ -74,6 +74,12 @@ struct qn_matmul_kernel {
 
 enum { QN_ATTEND_ROWS = 32 };
 
+/* What becomes of a query's scores in a block. */
+struct qn_attend_rule {
+    float scale, cap;
+    uint32_t begin, end; /* rows of the block that it sees, begin < end */
+};
+
 enum { QN_MATMUL_SCRATCH = 256 * 1024 }; /* bytes per thread */
 
 struct qn_kernels {
@@ -92,14 +98,17 @@ struct qn_kernels {
     float (*sum_squares)(const float *x, size_t n);
     /* Attention over a block of QN_ATTEND_ROWS positions, for n queries. keys: [d][QN_ATTEND_ROWS], values:
      * [QN_ATTEND_ROWS][d], d a multiple of 16 in attend_values. Sums run in the order of i, and of j.
-     * transpose: keys[i][j] = rows[j][i], d a multiple of 16
+     * transpose: keys[i][j] = rows[j][i], d a multiple of 16; transpose_f16 the same of half floats
      * scores:  score[t][j] = sum_i q_t[i] keys[i][j]
-     * values:  out[t][i] += sum_j weight[t][j] values[j][i]
-     * exp:     x_j = e^(x_j - max), within 2 units in the last place, about 1e-38 at least */
+     * weigh:   scores to weights, in place, and their sum: w_j = e^(s_j - m) for begin <= j < end, else 0,
+     * where s_j = scale x_j, or cap tanh(scale x_j / cap) where cap > 0, and m, to *max, is the largest of
+     *          these and *max. Exponentials within 2 units in the last place, about 1e-38 at least.
+     * values:  out[t][i] += sum_j weight[t][j] values[j][i] */
     void (*attend_transpose)(const float *rows, size_t d, float *keys);
+    void (*attend_transpose_f16)(const uint16_t *rows, size_t d, float *keys);
     void (*attend_scores)(const float *const *q, size_t n, size_t d, const float *keys, float *score);
-    void (*attend_values)(const float *weight, size_t n, size_t d, const float *values, float *out);
-    void (*attend_exp)(float *x, float max);
+    float (*attend_weigh)(float *x, const struct qn_attend_rule *rule, float *max);
+    void (*attend_values)(const float *weight, size_t n, size_t d, const float *values, float *const *out);
     /* y = act(gate) * up; up may be NULL; act is an enum quern_activation */
     void (*gate)(uint32_t act, const float *gate, const float *up, float *y, size_t n);
     uint32_t isa; /* what went in */

@@ -318,7 +318,8 @@ static void check_attend(const struct qn_kernels *kernels)
 {
     enum { BLOCK = QN_ATTEND_ROWS, D = 80, MAX_N = 15 };
     static float rows[BLOCK * D], keys[D * BLOCK], q[MAX_N * D], score[(MAX_N + 1) * BLOCK];
-    static float out[(MAX_N + 1) * D], before[(MAX_N + 1) * D], x[BLOCK];
+    static float out[(MAX_N + 1) * D], before[(MAX_N + 1) * D];
+    static uint16_t halves[BLOCK * D];
     qn_fill_activations(QN_FILL_RANDOM, 31, rows, BLOCK * D);
     qn_fill_activations(QN_FILL_RANDOM, 32, q, MAX_N * D);
     for (size_t d = 16; d <= D; d += 16) {
@@ -326,16 +327,26 @@ static void check_attend(const struct qn_kernels *kernels)
         for (size_t i = 0; i < d; i++)
             for (size_t j = 0; j < BLOCK; j++)
                 assert_true(keys[i * BLOCK + j] == rows[j * d + i]);
+        for (size_t i = 0; i < BLOCK * d; i++)
+            halves[i] = qn_f32_to_f16(rows[i]);
+        kernels->attend_transpose_f16(halves, d, keys);
+        for (size_t i = 0; i < d; i++)
+            for (size_t j = 0; j < BLOCK; j++)
+                assert_true(keys[i * BLOCK + j] == qn_f16_to_f32(halves[j * d + i]));
+        kernels->attend_transpose(rows, d, keys);
         for (size_t n = 1; n <= MAX_N; n++) {
             const float *queries[MAX_N];
-            for (size_t t = 0; t < n; t++)
+            float *outs[MAX_N];
+            for (size_t t = 0; t < n; t++) {
                 queries[t] = q + t * D;
+                outs[t] = out + t * d;
+            }
             score[n * BLOCK] = 7;
             kernels->attend_scores(queries, n, d, keys, score);
             assert_true(score[n * BLOCK] == 7);
             qn_fill_activations(QN_FILL_RANDOM, 33, out, (MAX_N + 1) * D);
             memcpy(before, out, sizeof out);
-            kernels->attend_values(score, n, d, rows, out);
+            kernels->attend_values(score, n, d, rows, outs);
             assert_memory_equal(out + n * d, before + n * d, sizeof out - n * d * sizeof *out);
             for (size_t t = 0; t < n; t++) {
                 for (size_t j = 0; j < BLOCK; j++) {
@@ -355,13 +366,58 @@ static void check_attend(const struct qn_kernels *kernels)
             }
         }
     }
-    for (size_t j = 0; j < BLOCK; j++)
-        x[j] = 3.0f - (float)j * 2.5f;
-    kernels->attend_exp(x, 3.0f);
-    for (size_t j = 0; j < BLOCK; j++) {
-        double want = exp(-(double)j * 2.5);
-        assert_true(fabs(x[j] - want) < 1e-6 * want);
+}
+
+/* Weights of scores that are capped or not, of all rows and of some, with a maximum so far that is among
+ * them, below, above, and none. What is outside is looked at by nobody. */
+static void check_weigh_case(const struct qn_kernels *kernels, const struct qn_attend_rule *rule,
+                             float before, const float *scores)
+{
+    enum { BLOCK = QN_ATTEND_ROWS };
+    float x[BLOCK + 1], max = before;
+    double want[BLOCK] = {0}, most = before, sum = 0;
+    memcpy(x, scores, BLOCK * sizeof *x);
+    x[BLOCK] = 7;
+    for (uint32_t j = 0; j < BLOCK; j++)
+        if (j < rule->begin || j >= rule->end)
+            x[j] = j % 2 ? NAN : INFINITY;
+    for (uint32_t j = rule->begin; j < rule->end; j++) {
+        want[j] = (double)rule->scale * scores[j];
+        want[j] = rule->cap > 0 ? rule->cap * tanh(want[j] / rule->cap) : want[j];
+        most = fmax(most, want[j]);
     }
+    float total = kernels->attend_weigh(x, rule, &max);
+    assert_true(x[BLOCK] == 7);
+    assert_true(fabs(max - most) <= 1e-5 * (1 + fabs(most)));
+    for (uint32_t j = 0; j < BLOCK; j++) {
+        bool inside = j >= rule->begin && j < rule->end;
+        double weight = inside ? exp(want[j] - most) : 0;
+        sum += weight;
+        assert_true(inside ? fabs(x[j] - weight) < 2e-5 * weight + 2e-38 : x[j] == 0);
+    }
+    assert_true(fabs(total - sum) <= 2e-5 * sum + 1e-36);
+}
+
+static void check_weigh(const struct qn_kernels *kernels)
+{
+    enum { BLOCK = QN_ATTEND_ROWS };
+    static const float maxima[] = {-INFINITY, -200, 0.25f, 60};
+    static const float caps[] = {0, 30};
+    float scores[BLOCK];
+    for (size_t j = 0; j < BLOCK; j++)
+        scores[j] = j == 5 ? 0.0f : (float)(j * 7 % BLOCK) * 9.5f - 150;
+    for (uint32_t begin = 0; begin < BLOCK; begin++)
+        for (uint32_t end = begin + 1; end <= BLOCK; end++)
+            for (size_t m = 0; m < QN_LEN(maxima); m++)
+                for (size_t c = 0; c < QN_LEN(caps); c++) {
+                    const struct qn_attend_rule rule = {0.125f, caps[c], begin, end};
+                    check_weigh_case(kernels, &rule, maxima[m], scores);
+                }
+    /* what is no number is not lost */
+    const struct qn_attend_rule all = {1, 0, 0, BLOCK};
+    float max = -INFINITY;
+    scores[17] = NAN;
+    assert_true(isnan(kernels->attend_weigh(scores, &all, &max)));
 }
 
 static void test_attend(void **state)
@@ -369,6 +425,7 @@ static void test_attend(void **state)
     (void)state;
     each_table(check_halves);
     each_table(check_attend);
+    each_table(check_weigh);
 }
 
 static void test_vectors(void **state)

@@ -66,11 +66,12 @@ const struct qn_op_kind qn_op_kv_store = {.name = "kv_store", .check = kv_store_
 /* Queries of one item: some heads of a KV head, for some tokens of one sequence. Keys and values of a block
  * of QN_ATTEND_ROWS positions are decoded once for all of them. Blocks are cut at fixed positions, so that
  * the sums of a query depend neither on its neighbours nor on the batch. */
-enum { MAX_QUERIES = 32 };
+enum { MAX_QUERIES = 64 };
 
 struct queries {
     uint32_t n;                   /* in the block at hand */
     const float *q[MAX_QUERIES];  /* [head_dim_k] */
+    float *out[MAX_QUERIES];      /* [dim_v] */
     uint32_t number[MAX_QUERIES]; /* of the query in the item */
     uint32_t begin[MAX_QUERIES];  /* rows of the block that it sees */
     uint32_t end[MAX_QUERIES];
@@ -84,7 +85,6 @@ struct attend {
     float *values;  /* [QN_ATTEND_ROWS][dim_v] */
     float *rows;    /* [QN_ATTEND_ROWS][head_dim_k]: keys as they come */
     float *score;   /* [MAX_QUERIES][QN_ATTEND_ROWS] */
-    float *sums;    /* [MAX_QUERIES][dim_v]: of the queries at hand */
     float *out;     /* [MAX_QUERIES][dim_v]: weighted sums of the values so far, by number */
     float *max;     /* [MAX_QUERIES]: largest score so far, what the sums are relative to */
     float *total;   /* [MAX_QUERIES]: sum of the weights so far */
@@ -99,7 +99,7 @@ static uint32_t round_up_16(uint32_t n)
 static size_t attend_floats(const struct quern_kv_layer *layer)
 {
     size_t dim_k = round_up_16(layer->head_dim_k), dim_v = round_up_16(layer->head_dim_v);
-    return (2 * dim_k + dim_v) * QN_ATTEND_ROWS + MAX_QUERIES * (QN_ATTEND_ROWS + 2 * dim_v + 2);
+    return (2 * dim_k + dim_v) * QN_ATTEND_ROWS + MAX_QUERIES * (QN_ATTEND_ROWS + dim_v + 2);
 }
 
 /* Divides memory of that size. */
@@ -111,8 +111,7 @@ static void carve(struct attend *a, const struct quern_kv_layer *layer, float *m
     a->values = a->keys + dim_k * QN_ATTEND_ROWS;
     a->rows = a->values + (size_t)a->dim_v * QN_ATTEND_ROWS;
     a->score = a->rows + dim_k * QN_ATTEND_ROWS;
-    a->sums = a->score + (size_t)MAX_QUERIES * QN_ATTEND_ROWS;
-    a->out = a->sums + (size_t)MAX_QUERIES * a->dim_v;
+    a->out = a->score + (size_t)MAX_QUERIES * QN_ATTEND_ROWS;
     a->max = a->out + (size_t)MAX_QUERIES * a->dim_v;
     a->total = a->max + MAX_QUERIES;
 }
@@ -131,92 +130,89 @@ static void decode_rows(const struct qn_kernels *kernels, uint32_t format, const
     }
 }
 
+/* Whether the keys of a whole block can be transposed as they are. */
+static bool keys_are_halves(const struct qn_op *op)
+{
+    return op->kv.at.k_format == QUERN_F16 && op->kv.layer.head_dim_k % 16 == 0;
+}
+
+/* Rows `begin` to `end` of the block of positions from `start`, of one page: keys to a->rows, or where they
+ * are a whole block of halves to a->keys, and values to a->values. False when the page is not there. */
+static bool load_rows(const struct qn_op *op, const struct qn_run *run, struct attend *a,
+                      const uint32_t *pages, uint32_t start, uint32_t begin, uint32_t end)
+{
+    const struct quern_kv_binding *at = &op->kv.at;
+    const struct quern_kv_layer *layer = &op->kv.layer;
+    size_t stride_k = round_up_16(layer->head_dim_k), stride_v = a->dim_v;
+    uint32_t row = (start + begin) % at->page_tokens, n = end - begin;
+    char *page = qn_kv_page(op, run, pages[(start + begin) / at->page_tokens]);
+    if (!page)
+        return false;
+    const char *keys = page_row(op, page, at->k_offset, op->kv.k_row_bytes, a->kv_head, row);
+    const char *values = page_row(op, page, at->v_offset, op->kv.v_row_bytes, a->kv_head, row);
+    if (n == QN_ATTEND_ROWS && keys_are_halves(op))
+        run->kernels->attend_transpose_f16((const uint16_t *)(const void *)keys, stride_k, a->keys);
+    else
+        decode_rows(run->kernels, at->k_format, keys, op->kv.k_row_bytes, layer->head_dim_k, stride_k, n,
+                    a->rows + begin * stride_k);
+    decode_rows(run->kernels, at->v_format, values, op->kv.v_row_bytes, layer->head_dim_v, stride_v, n,
+                a->values + begin * stride_v);
+    return true;
+}
+
 /* Decodes the positions from first to last of the block that begins at `start`; its other rows are zeros.
  * False when a page is not there. */
 static bool load_block(const struct qn_op *op, const struct qn_run *run, struct attend *a,
                        const uint32_t *pages, uint32_t start, uint32_t first, uint32_t last)
 {
-    const struct quern_kv_binding *at = &op->kv.at;
-    const struct quern_kv_layer *layer = &op->kv.layer;
-    size_t stride_k = round_up_16(layer->head_dim_k), stride_v = a->dim_v;
+    uint32_t page_tokens = op->kv.at.page_tokens;
+    size_t stride_k = round_up_16(op->kv.layer.head_dim_k), stride_v = a->dim_v;
     uint32_t begin = first > start ? first - start : 0;
     uint32_t end = last - start < QN_ATTEND_ROWS ? last - start + 1 : QN_ATTEND_ROWS;
     memset(a->rows, 0, begin * stride_k * sizeof(float));
     memset(a->values, 0, begin * stride_v * sizeof(float));
     memset(a->rows + end * stride_k, 0, (QN_ATTEND_ROWS - end) * stride_k * sizeof(float));
     memset(a->values + end * stride_v, 0, (QN_ATTEND_ROWS - end) * stride_v * sizeof(float));
-    for (uint32_t j = begin; j < end;) {
-        uint32_t row = (start + j) % at->page_tokens;
-        uint32_t n = at->page_tokens - row < end - j ? at->page_tokens - row : end - j;
-        char *page = qn_kv_page(op, run, pages[(start + j) / at->page_tokens]);
-        if (!page)
+    bool transposed = false;
+    for (uint32_t j = begin, n; j < end; j += n) {
+        uint32_t left = page_tokens - (start + j) % page_tokens;
+        n = left < end - j ? left : end - j;
+        if (!load_rows(op, run, a, pages, start, j, j + n))
             return false;
-        decode_rows(run->kernels, at->k_format,
-                    page_row(op, page, at->k_offset, op->kv.k_row_bytes, a->kv_head, row), op->kv.k_row_bytes,
-                    layer->head_dim_k, stride_k, n, a->rows + j * stride_k);
-        decode_rows(run->kernels, at->v_format,
-                    page_row(op, page, at->v_offset, op->kv.v_row_bytes, a->kv_head, row), op->kv.v_row_bytes,
-                    layer->head_dim_v, stride_v, n, a->values + j * stride_v);
-        j += n;
+        transposed = n == QN_ATTEND_ROWS && keys_are_halves(op);
     }
-    run->kernels->attend_transpose(a->rows, stride_k, a->keys);
+    if (!transposed)
+        run->kernels->attend_transpose(a->rows, stride_k, a->keys);
     return true;
 }
 
-/* Sum of a block's weights, in eight lanes. */
-static float sum_block(const float *x)
-{
-    float lane[8] = {0};
-    for (uint32_t j = 0; j < QN_ATTEND_ROWS; j += 8)
-        for (uint32_t l = 0; l < 8; l++)
-            lane[l] += x[j + l];
-    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
-}
-
-/* Scores of a query to weights: softmax so far. What was summed before becomes relative to the new maximum.
- */
+/* Scores of query i of the block to weights: softmax so far. What was summed before becomes relative to the
+ * new maximum. */
 static void weigh(const struct qn_op *op, const struct qn_run *run, struct attend *a,
                   const struct queries *qs, uint32_t i)
 {
     const struct quern_attention_attr *attr = &op->node.attr.attention;
-    float *score = a->score + (size_t)i * QN_ATTEND_ROWS;
-    uint32_t number = qs->number[i], begin = qs->begin[i], end = qs->end[i];
-    float max = a->max[number], cap = attr->softcap;
-    for (uint32_t j = 0; j < QN_ATTEND_ROWS; j++)
-        score[j] *= attr->scale;
-    if (cap > 0)
-        for (uint32_t j = begin; j < end; j++)
-            score[j] = cap * tanhf(score[j] / cap);
-    for (uint32_t j = begin; j < end; j++)
-        max = fmaxf(max, score[j]);
-    if (max > a->max[number]) {
-        float shrink = expf(a->max[number] - max), *out = a->out + (size_t)number * a->dim_v;
+    const struct qn_attend_rule rule = {attr->scale, attr->softcap, qs->begin[i], qs->end[i]};
+    uint32_t number = qs->number[i];
+    float before = a->max[number];
+    float total = run->kernels->attend_weigh(a->score + (size_t)i * QN_ATTEND_ROWS, &rule, &a->max[number]);
+    if (a->max[number] > before) {
+        float shrink = expf(before - a->max[number]), *out = qs->out[i];
         a->total[number] *= shrink;
         for (uint32_t c = 0; c < a->dim_v; c++)
             out[c] *= shrink;
-        a->max[number] = max;
     }
-    run->kernels->attend_exp(score, max);
-    for (uint32_t j = 0; j < begin; j++)
-        score[j] = 0.0f;
-    for (uint32_t j = end; j < QN_ATTEND_ROWS; j++)
-        score[j] = 0.0f;
-    a->total[number] += sum_block(score);
+    a->total[number] += total;
 }
 
 /* One block of positions for the queries that see some of it. */
 static void attend_block(const struct qn_op *op, const struct qn_run *run, struct attend *a,
                          const struct queries *qs)
 {
-    size_t bytes = a->dim_v * sizeof(float);
     run->kernels->attend_scores(qs->q, qs->n, op->kv.layer.head_dim_k, a->keys, a->score);
-    for (uint32_t i = 0; i < qs->n; i++) {
-        weigh(op, run, a, qs, i);
-        memcpy(a->sums + (size_t)i * a->dim_v, a->out + (size_t)qs->number[i] * a->dim_v, bytes);
-    }
-    run->kernels->attend_values(a->score, qs->n, a->dim_v, a->values, a->sums);
     for (uint32_t i = 0; i < qs->n; i++)
-        memcpy(a->out + (size_t)qs->number[i] * a->dim_v, a->sums + (size_t)i * a->dim_v, bytes);
+        weigh(op, run, a, qs, i);
+    run->kernels->attend_values(a->score, qs->n, a->dim_v, a->values, qs->out);
 }
 
 /* First position that a token sees. */
@@ -240,6 +236,7 @@ static void choose_queries(const struct qn_op *op, const struct qn_run *run, con
         for (uint32_t h = 0; h < a->n_heads; h++) {
             qs->q[qs->n] = qn_row(&op->in[0], t) + (size_t)(a->first_head + h) * dim_k;
             qs->number[qs->n] = (t - begin) * a->n_heads + h;
+            qs->out[qs->n] = a->out + (size_t)qs->number[qs->n] * a->dim_v;
             qs->begin[qs->n] = first > start ? first - start : 0;
             qs->end[qs->n] = last - start < QN_ATTEND_ROWS ? last - start + 1 : QN_ATTEND_ROWS;
             qs->n++;
@@ -295,23 +292,28 @@ static int32_t attention_check(const struct qn_op *op, const struct qn_kernels *
     return QUERN_OK;
 }
 
-/* Tokens of an item. */
-static uint32_t tokens_per_item(const struct qn_op *op)
-{
-    return MAX_QUERIES / op->kv.heads_per_item;
-}
-
 /* Items for each group of tokens. */
 static uint32_t items_per_group(const struct qn_op *op)
 {
     return op->node.attr.attention.n_head / op->kv.heads_per_item;
 }
 
+/* Tokens of an item: as many as share what is decoded, but so that all threads find some items. */
+static uint32_t tokens_per_item(const struct qn_op *op, const struct qn_run *run)
+{
+    enum { ITEMS_PER_THREAD = 4 };
+    uint32_t group = MAX_QUERIES / op->kv.heads_per_item, tokens = run->step->n_tokens;
+    uint32_t wanted = qn_pool_threads(run->device->pool) * ITEMS_PER_THREAD;
+    while (group > 1 && (tokens + group - 1) / group * items_per_group(op) < wanted)
+        group /= 2;
+    return group;
+}
+
 static struct qn_work attention_size(const struct qn_op *op, const struct qn_run *run)
 {
     const struct quern_step *step = run->step;
     const uint32_t *position = quern_step_u32(step, step->position);
-    uint32_t longest = 0, window = op->kv.layer.window, group = tokens_per_item(op);
+    uint32_t longest = 0, window = op->kv.layer.window, group = tokens_per_item(op, run);
     for (uint32_t t = 0; t < step->n_tokens; t++)
         if (position[t] >= longest)
             longest = position[t] + 1;
@@ -329,7 +331,7 @@ static void attention_run(const struct qn_op *op, const struct qn_run *run, uint
                           struct qn_worker *worker)
 {
     uint32_t per_kv_head = op->node.attr.attention.n_head / op->kv.layer.n_head_kv;
-    uint32_t items = items_per_group(op), group = tokens_per_item(op);
+    uint32_t items = items_per_group(op), group = tokens_per_item(op, run);
     const uint32_t *sequence = quern_step_u32(run->step, run->step->sequence);
     struct attend a = {.n_heads = op->kv.heads_per_item};
     carve(&a, &op->kv.layer, worker->scratch);

@@ -46,6 +46,13 @@ static void attend_transpose(const float *rows, size_t d, float *keys)
             keys[i * QN_ATTEND_ROWS + j] = rows[j * d + i];
 }
 
+static void attend_transpose_f16(const uint16_t *rows, size_t d, float *keys)
+{
+    for (size_t j = 0; j < QN_ATTEND_ROWS; j++)
+        for (size_t i = 0; i < d; i++)
+            keys[i * QN_ATTEND_ROWS + j] = qn_f16_to_f32(rows[j * d + i]);
+}
+
 static void attend_scores(const float *const *q, size_t n, size_t d, const float *keys, float *score)
 {
     for (size_t t = 0; t < n; t++) {
@@ -57,17 +64,28 @@ static void attend_scores(const float *const *q, size_t n, size_t d, const float
     }
 }
 
-static void attend_values(const float *weight, size_t n, size_t d, const float *values, float *out)
+static float attend_weigh(float *x, const struct qn_attend_rule *rule, float *max)
+{
+    float lane[LANES] = {0}, most = *max, cap = rule->cap;
+    for (uint32_t j = rule->begin; j < rule->end; j++) {
+        x[j] *= rule->scale;
+        if (cap > 0)
+            x[j] = cap * tanhf(x[j] / cap);
+        most = fmaxf(most, x[j]);
+    }
+    for (uint32_t j = 0; j < QN_ATTEND_ROWS; j++) {
+        x[j] = j >= rule->begin && j < rule->end ? expf(x[j] - most) : 0.0f;
+        lane[j % LANES] += x[j];
+    }
+    *max = most;
+    return add_lanes(lane);
+}
+
+static void attend_values(const float *weight, size_t n, size_t d, const float *values, float *const *out)
 {
     for (size_t t = 0; t < n; t++)
         for (size_t j = 0; j < QN_ATTEND_ROWS; j++)
-            axpy_f32(weight[t * QN_ATTEND_ROWS + j], values + j * d, out + t * d, d);
-}
-
-static void attend_exp(float *x, float max)
-{
-    for (size_t j = 0; j < QN_ATTEND_ROWS; j++)
-        x[j] = expf(x[j] - max);
+            axpy_f32(weight[t * QN_ATTEND_ROWS + j], values + j * d, out[t], d);
 }
 
 static float act(uint32_t kind, float x)
@@ -228,8 +246,9 @@ void qn_kernels_ref(struct qn_kernels *kernels)
     kernels->axpy_f32 = axpy_f32;
     kernels->sum_squares = sum_squares;
     kernels->attend_transpose = attend_transpose;
+    kernels->attend_transpose_f16 = attend_transpose_f16;
     kernels->attend_scores = attend_scores;
+    kernels->attend_weigh = attend_weigh;
     kernels->attend_values = attend_values;
-    kernels->attend_exp = attend_exp;
     kernels->gate = gate;
 }

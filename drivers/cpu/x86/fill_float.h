@@ -47,7 +47,8 @@ static void qn_fill_float(struct qn_kernels *kernels)
     kernels->sum_squares = qn_sum_squares;
     kernels->gate = qn_gate;
     kernels->attend_transpose = qn_attend_transpose;
+    kernels->attend_transpose_f16 = qn_attend_transpose_f16;
     kernels->attend_scores = qn_attend_scores;
+    kernels->attend_weigh = qn_attend_weigh;
     kernels->attend_values = qn_attend_values;
-    kernels->attend_exp = qn_attend_exp;
 }

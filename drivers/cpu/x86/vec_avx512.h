@@ -156,6 +156,12 @@ static inline float vf_sum(vf a)
     return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
 }
 
+/* The largest lane; none is NaN. */
+static inline float vf_highest(vf a)
+{
+    return _mm512_reduce_max_ps(a);
+}
+
 /* ---- packing ---- */
 
 /* 32 integers, clamped to bytes. */
