@@ -106,7 +106,8 @@ static void put(struct words *to, const uint32_t *words, size_t n)
         if (!to->w)
             abort();
     }
-    memcpy(to->w + to->n, words, n * sizeof *words);
+    if (n > 0)
+        memcpy(to->w + to->n, words, n * sizeof *words);
     to->n += n;
 }
 
