@@ -4,6 +4,7 @@
 #include "base/host.h"
 #include "base/thread.h"
 #include "drivers/cpu/cpu.h"
+#include "support/joints.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -358,3 +359,14 @@ static uint32_t proxy_times(struct quern_device *device, struct quern_prepared *
 
 static const struct quern_driver tables[QN_N_PROXIES] = {PROXY("proxyA", open_a), PROXY("proxyB", open_b)};
 const struct quern_driver *const qn_proxy_drivers[QN_N_PROXIES] = {&tables[0], &tables[1]};
+
+struct quern_model *qn_proxy_open(const char *name, const char *device, const struct quern_callbacks *cb)
+{
+    struct quern_model *model =
+        qn_open_golden("models", name,
+                       quern_model_params(.callbacks = cb, .device = device, .n_threads = 1,
+                                          .drivers = qn_proxy_drivers, .n_drivers = QN_N_PROXIES));
+    if (!model)
+        abort(); /* it has said why */
+    return model;
+}

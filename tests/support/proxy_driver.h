@@ -5,6 +5,7 @@
 #define QN_TEST_PROXY_DRIVER_H
 
 #include <quern/driver.h>
+#include <quern/quern.h>
 
 #include <stdint.h>
 
@@ -44,5 +45,8 @@ struct qn_proxy *qn_proxy(unsigned index);
 void qn_proxy_reset(void);
 /* The tables, for quern_model_params.drivers. */
 extern const struct quern_driver *const qn_proxy_drivers[QN_N_PROXIES];
+/* The reference model of that name on these devices, the proxies among them; one thread each. Ends the
+ * program where it cannot be opened. */
+struct quern_model *qn_proxy_open(const char *name, const char *device, const struct quern_callbacks *cb);
 
 #endif

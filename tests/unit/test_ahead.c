@@ -9,27 +9,16 @@
 
 static const uint64_t DELAY_NS = 50 * 1000;
 
-static struct quern_model *open_on(const char *name, const char *device, const struct quern_callbacks *cb)
-{
-    struct quern_model *model =
-        qn_open_golden("models", name,
-                       quern_model_params(.callbacks = cb, .device = device, .n_threads = 1,
-                                          .drivers = qn_proxy_drivers, .n_drivers = QN_N_PROXIES));
-    assert_non_null(model);
-    return model;
-}
-
 /* ---- random walks ---- */
 
 enum { STEPS = 300 };
 
-/* Both sessions on one model with the proxies, against each on a model of its own on the plain CPU. `prepare`
- * sets the proxies up. */
+/* Both sessions on one model with the proxies, against each on a model of its own on the plain CPU. */
 static void walk_on(const char *name, const char *device, uint32_t seed, uint32_t n)
 {
     struct qn_walk_step got[STEPS], expected[STEPS];
-    struct quern_model *apart[] = {open_on(name, "cpu", NULL), open_on(name, "cpu", NULL)};
-    struct quern_model *model = open_on(name, device, NULL);
+    struct quern_model *apart[] = {qn_proxy_open(name, "cpu", NULL), qn_proxy_open(name, "cpu", NULL)};
+    struct quern_model *model = qn_proxy_open(name, device, NULL);
     struct qn_walk_params params = {.model = {apart[0], apart[1]}, .seed = seed, .n_ctx = {70, 200}, .n = n};
     qn_walk(&params, expected);
     params.model[0] = params.model[1] = model;
@@ -89,7 +78,7 @@ static void test_generation(void **state)
     (void)state;
     enum { N = 40 };
     qn_proxy_reset();
-    struct quern_model *model = open_on("llama", "proxyA", NULL);
+    struct quern_model *model = qn_proxy_open("llama", "proxyA", NULL);
     struct quern_session *s;
     struct quern_sampler *sampler;
     struct quern_error err = {0};
@@ -120,7 +109,7 @@ static void test_nothing_per_token(void **state)
     qn_proxy_reset();
     struct qn_test_heap heap;
     qn_test_heap_init(&heap);
-    struct quern_model *model = open_on("llama", "proxyA", &heap.cb);
+    struct quern_model *model = qn_proxy_open("llama", "proxyA", &heap.cb);
     struct quern_session *s;
     struct quern_error err = {0};
     int32_t token = 5;
@@ -145,7 +134,7 @@ static void test_no_memory(void **state)
     (void)state;
     qn_proxy_reset();
     qn_proxy(0)->fault_status = QUERN_ERR_MEMORY;
-    struct quern_model *model = open_on("llama", "proxyA", NULL);
+    struct quern_model *model = qn_proxy_open("llama", "proxyA", NULL);
     struct quern_session *s;
     struct quern_error err = {0};
     int32_t token = 5;

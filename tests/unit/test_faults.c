@@ -9,21 +9,10 @@
 
 static const uint64_t DELAY_NS = 50 * 1000;
 
-/* A model on these devices, the proxies among them; one thread each. */
-static struct quern_model *open_on(const char *name, const char *device, const struct quern_callbacks *cb)
-{
-    struct quern_model *model =
-        qn_open_golden("models", name,
-                       quern_model_params(.callbacks = cb, .device = device, .n_threads = 1,
-                                          .drivers = qn_proxy_drivers, .n_drivers = QN_N_PROXIES));
-    assert_non_null(model);
-    return model;
-}
-
 /* What the text gives on the plain CPU. */
 static struct qn_rows expected_rows(const char *name, uint32_t salt)
 {
-    struct quern_model *model = open_on(name, "cpu", NULL);
+    struct quern_model *model = qn_proxy_open(name, "cpu", NULL);
     struct qn_rows rows;
     struct quern_error err = {0};
     if (qn_text_alone(model, NULL, salt, &rows, &err))
@@ -40,7 +29,7 @@ static void decode_allocates_nothing(const char *name, const char *device)
     qn_proxy_reset();
     struct qn_test_heap heap;
     qn_test_heap_init(&heap);
-    struct quern_model *model = open_on(name, device, &heap.cb);
+    struct quern_model *model = qn_proxy_open(name, device, &heap.cb);
     struct quern_session *s;
     struct quern_error err = {0};
     assert_int_equal(quern_session_create(&s, model, NULL, &err), QUERN_OK);
@@ -117,7 +106,7 @@ static void split_everywhere(const char *name)
     qn_proxy_reset();
     struct qn_rows want = expected_rows(name, 3);
     qn_proxy(0)->delay_ns = qn_proxy(1)->delay_ns = DELAY_NS;
-    struct quern_model *model = open_on(name, "proxyA,proxyB", NULL);
+    struct quern_model *model = qn_proxy_open(name, "proxyA,proxyB", NULL);
     uint8_t *place = malloc(model->graph.view.n_nodes);
     for (uint32_t number = 0; next_split(&model->graph.view, number, place); number++) {
         uint32_t runs[2] = {qn_proxy(0)->calls[QN_PROXY_RUN], qn_proxy(1)->calls[QN_PROXY_RUN]};
@@ -158,7 +147,7 @@ static void test_place_changes(void **state)
 {
     qn_proxy_reset();
     struct qn_rows want = expected_rows("gemma2", 4);
-    struct quern_model *model = open_on("gemma2", "proxyA,proxyB", NULL);
+    struct quern_model *model = qn_proxy_open("gemma2", "proxyA,proxyB", NULL);
     uint8_t *place = malloc(model->graph.view.n_nodes);
     struct quern_session *s;
     struct quern_error err = {0};
@@ -188,7 +177,7 @@ static void test_small_buffers(void **state)
     qn_proxy(0)->no_import = true;
     struct qn_test_heap heap;
     qn_test_heap_init(&heap);
-    struct quern_model *model = open_on("llama", "proxyA", &heap.cb);
+    struct quern_model *model = qn_proxy_open("llama", "proxyA", &heap.cb);
     assert_int_equal(qn_proxy(0)->calls[QN_PROXY_IMPORT], 0);
     struct quern_session *s;
     struct quern_error err = {0};
@@ -211,7 +200,7 @@ static void test_sessions_share_plans(void **state)
 {
     qn_proxy_reset();
     struct qn_rows want[2] = {expected_rows("qwen3moe", 6), expected_rows("qwen3moe", 7)};
-    struct quern_model *model = open_on("qwen3moe", "proxyA", NULL);
+    struct quern_model *model = qn_proxy_open("qwen3moe", "proxyA", NULL);
     struct quern_error err = {0};
     for (int i = 0; i < 2; i++) { /* the largest arena is there after the first time */
         struct qn_rows rows;
@@ -263,7 +252,7 @@ static void two_threads(const char *name, const char *device, uint32_t fail_run,
     qn_proxy_reset();
     qn_proxy(0)->fault_at[QN_PROXY_RUN] = fail_run;
     qn_proxy(0)->fault_status = QUERN_ERR_LOST;
-    struct quern_model *model = open_on(name, device, NULL);
+    struct quern_model *model = qn_proxy_open(name, device, NULL);
     struct party party[2] = {{.model = model, .salt = 8}, {.model = model, .salt = 9}};
     struct qn_thread thread[2];
     for (int i = 0; i < 2; i++)
@@ -307,7 +296,7 @@ static void other_takes_over(enum qn_proxy_fault what, uint32_t n, enum quern_st
     qn_proxy(0)->delay_ns = 20 * 1000;
     struct qn_test_heap heap;
     qn_test_heap_init(&heap);
-    struct quern_model *model = open_on("llama", "proxyA,proxyB", &heap.cb);
+    struct quern_model *model = qn_proxy_open("llama", "proxyA,proxyB", &heap.cb);
     struct quern_error err = {0};
     struct qn_rows rows;
     uint8_t place[64];
@@ -369,7 +358,7 @@ static void only_device(enum qn_proxy_fault what, uint32_t n, enum quern_status 
     qn_test_heap_init(&heap);
     qn_proxy(0)->fault_status = status;
     qn_proxy(0)->max_pool_bytes = 1;
-    struct quern_model *model = open_on("llama", "proxyA", &heap.cb);
+    struct quern_model *model = qn_proxy_open("llama", "proxyA", &heap.cb);
     struct quern_session *s;
     struct quern_error err = {0};
     assert_int_equal(quern_session_create(&s, model, quern_session_params(.n_batch = 16), &err), QUERN_OK);
@@ -456,7 +445,7 @@ static void test_failure_in_catch_up(void **state)
         qn_proxy_reset();
         struct qn_test_heap heap;
         qn_test_heap_init(&heap);
-        struct quern_model *model = open_on("gemma2", "proxyA,proxyB,cpu", &heap.cb);
+        struct quern_model *model = qn_proxy_open("gemma2", "proxyA,proxyB,cpu", &heap.cb);
         struct quern_session *s;
         struct quern_error err = {0};
         assert_int_equal(quern_session_create(&s, model, quern_session_params(.n_batch = 8), &err), QUERN_OK);
@@ -493,7 +482,7 @@ static void test_failure_of_late_weights(void **state)
         qn_proxy(1)->no_import = copied;
         struct qn_test_heap heap;
         qn_test_heap_init(&heap);
-        struct quern_model *model = open_on("llama", "proxyA,proxyB", &heap.cb);
+        struct quern_model *model = qn_proxy_open("llama", "proxyA,proxyB", &heap.cb);
         struct quern_session *s;
         struct quern_error err = {0};
         assert_int_equal(quern_session_create(&s, model, NULL, &err), QUERN_OK);
@@ -520,7 +509,7 @@ static void test_drop_by_another_session(void **state)
     struct qn_rows want = expected_rows("gemma2", 12);
     struct qn_test_heap heap;
     qn_test_heap_init(&heap);
-    struct quern_model *model = open_on("gemma2", "proxyA,proxyB", &heap.cb);
+    struct quern_model *model = qn_proxy_open("gemma2", "proxyA,proxyB", &heap.cb);
     struct quern_session *s[2];
     struct quern_error err = {0};
     int32_t ids[QN_TEXT_ROWS];
@@ -557,7 +546,7 @@ static void test_failure_of_page_copy(void **state)
     qn_text(ids, QN_TEXT_ROWS, 13);
     for (int two = 0; two < 2; two++) {
         qn_proxy_reset();
-        struct quern_model *model = open_on("llama", two ? "proxyA,proxyB" : "proxyA", NULL);
+        struct quern_model *model = qn_proxy_open("llama", two ? "proxyA,proxyB" : "proxyA", NULL);
         struct quern_session *s;
         struct quern_error err = {0};
         assert_int_equal(quern_session_create(&s, model, quern_session_params(.n_seqs = 2), &err), QUERN_OK);
