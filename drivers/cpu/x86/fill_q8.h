@@ -8,25 +8,22 @@
     static void fill_##LAYOUT##_##lower(struct qn_q8_rows rows, size_t n_blocks, struct qn_q8_tile *tile, \
                                         int v)                                                            \
     {                                                                                                     \
-        struct qn_q8_sink to = {.traits = &traits_##lower, .tile = tile, .v = v, .direct = false};        \
+        struct qn_q8_sink to = {.traits = &traits_##lower, .tile = tile, .v = v, .tokens = 0};            \
         rows.layout = QUERN_LAYOUT_##LAYOUT;                                                              \
         qn_decode_##lower(rows, n_blocks, &to);                                                           \
     }                                                                                                     \
-    static void single_##LAYOUT##_##lower(struct qn_q8_rows rows, size_t n_blocks,                        \
-                                          const struct qn_q8_tokens *at, struct qn_q8_tile *tile,         \
-                                          float *acc)                                                     \
+    static void few_##LAYOUT##_##lower(struct qn_q8_rows rows, size_t n_blocks,                           \
+                                       const struct qn_q8_tokens *at, uint32_t n_tokens,                  \
+                                       struct qn_q8_tile *tile, float *acc)                               \
     {                                                                                                     \
-        struct qn_q8_sink to = {.traits = &traits_##lower,                                                \
-                                .tile = tile,                                                             \
-                                .direct = true,                                                           \
-                                .q = at->row + at->q,                                                     \
-                                .d = at->row + at->d,                                                     \
-                                .total = at->row + at->sum,                                               \
-                                .next = at->next,                                                         \
-                                .acc = vf_load(acc)};                                                     \
         rows.layout = QUERN_LAYOUT_##LAYOUT;                                                              \
-        qn_decode_##lower(rows, n_blocks, &to);                                                           \
-        vf_store(acc, to.acc);                                                                            \
+        if (n_tokens == 1)                                                                                \
+            qn_q8_few(&traits_##lower, qn_decode_##lower, 1, rows, n_blocks, at, n_tokens, tile, acc);    \
+        else if (n_tokens == 2)                                                                           \
+            qn_q8_few(&traits_##lower, qn_decode_##lower, 2, rows, n_blocks, at, n_tokens, tile, acc);    \
+        else                                                                                              \
+            qn_q8_few(&traits_##lower, qn_decode_##lower, FEW_TOKENS, rows, n_blocks, at, n_tokens, tile, \
+                      acc);                                                                               \
     }
 
 #define QN_Q8_KERNEL(id, lower, len, groups, minimum, zero, is_signed, largest)                              \
@@ -46,7 +43,7 @@
     }                                                                                                        \
     static const struct qn_q8_format format_##lower = {&traits_##lower,                                      \
                                                        {fill_FILE_##lower, fill_ROWS16_##lower},             \
-                                                       {single_FILE_##lower, single_ROWS16_##lower},         \
+                                                       {few_FILE_##lower, few_ROWS16_##lower},               \
                                                        tokens_##lower};                                      \
     static void fast_##lower(const void *w, size_t row_bytes, size_t k, uint32_t n_rows, const void *x,      \
                              size_t x_stride, uint32_t n_tokens, float *y, size_t y_stride, void *scratch)   \

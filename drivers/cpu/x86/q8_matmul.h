@@ -1,4 +1,4 @@
-/* Products of quantised rows with 8-bit activations: rows for one token, or by tiles for more. */
+/* Products of quantised rows with 8-bit activations: rows for few tokens, or by tiles for more. */
 #ifndef QN_CPU_X86_Q8_MATMUL_H
 #define QN_CPU_X86_Q8_MATMUL_H
 
@@ -10,9 +10,9 @@ struct qn_q8_format {
     const struct qn_q8_traits *traits;
     /* n_blocks blocks of LANES rows into vector v of a tile */
     void (*fill[QUERN_LAYOUT_END])(struct qn_q8_rows rows, size_t n_blocks, struct qn_q8_tile *tile, int v);
-    /* Their product with one token, added to acc[LANES]. */
-    void (*single[QUERN_LAYOUT_END])(struct qn_q8_rows rows, size_t n_blocks, const struct qn_q8_tokens *at,
-                                     struct qn_q8_tile *tile, float *acc);
+    /* Their product with few tokens, added to acc[FEW_TOKENS][QN_ROWS16]. */
+    void (*few[QUERN_LAYOUT_END])(struct qn_q8_rows rows, size_t n_blocks, const struct qn_q8_tokens *at,
+                                  uint32_t n_tokens, struct qn_q8_tile *tile, float *acc);
     /* A tile's product with some tokens, see qn_q8_tokens(). */
     void (*tokens)(const struct qn_q8_tile *tile, size_t n_blocks, int vectors, struct qn_q8_tokens at,
                    uint32_t n_tokens, float *y, size_t y_stride, uint32_t n_rows, bool first);
@@ -32,7 +32,26 @@ struct qn_q8_call {
     struct qn_q8_tile *tile;
 };
 
-/* ---------------------------------------------------------------- one token */
+/* ---------------------------------------------------------------- few tokens */
+
+/* The function behind `few`, for a number of tokens that is a constant; the last ones may be the same. */
+QN_INLINE void qn_q8_few(const struct qn_q8_traits *traits,
+                         void (*decode)(struct qn_q8_rows rows, size_t n_blocks, struct qn_q8_sink *to),
+                         int tokens, struct qn_q8_rows rows, size_t n_blocks, const struct qn_q8_tokens *at,
+                         uint32_t n_tokens, struct qn_q8_tile *tile, float *acc)
+{
+    struct qn_q8_sink to = {.traits = traits, .tile = tile, .tokens = tokens, .next = at->next};
+    QN_UNROLL for (int t = 0; t < tokens; t++)
+    {
+        const char *row = at->row + ((uint32_t)t < n_tokens ? (uint32_t)t : n_tokens - 1) * at->stride;
+        to.q[t] = row + at->q;
+        to.d[t] = row + at->d;
+        to.total[t] = row + at->sum;
+        to.acc[t] = vf_load(acc + t * QN_ROWS16);
+    }
+    decode(rows, n_blocks, &to);
+    QN_UNROLL for (int t = 0; t < tokens; t++) vf_store(acc + t * QN_ROWS16, to.acc[t]);
+}
 
 /* Rows are taken in bundles of 16, and these from several places at once: a thread that reads a single stream
  * of addresses does not get all that the memory gives. It asks for what comes later block by block, while it
@@ -50,8 +69,8 @@ static void qn_q8_streams(const struct qn_q8_call *call, uint32_t from, uint32_t
     /* Rows of a file are 16 streams already; what lies behind them is asked for as one more. */
     const size_t ahead = call->layout == QUERN_LAYOUT_FILE ? QN_ROWS16 * call->row_bytes : AHEAD_BYTES;
     for (uint32_t i = 0; i < n; i++) {
-        struct qn_q8_tokens at = {.row = call->x};
-        _Alignas(64) float acc[STREAMS][QN_ROWS16] = {{0}};
+        struct qn_q8_tokens at = {.row = call->x, .stride = call->x_stride};
+        _Alignas(64) float acc[STREAMS][FEW_TOKENS][QN_ROWS16] = {{{0}}};
         for (size_t first = 0; first < call->k; first += TILE_LEN) {
             const size_t len = call->k - first < TILE_LEN ? call->k - first : TILE_LEN;
             const size_t offset = first / TILE_LEN * unit_bytes;
@@ -61,19 +80,21 @@ static void qn_q8_streams(const struct qn_q8_call *call, uint32_t from, uint32_t
                 for (size_t lane = 0; lane < QN_ROWS16; lane += LANES) {
                     at.next =
                         call->w + row * call->row_bytes + QN_ROWS16 * offset + lane * unit_bytes + ahead;
-                    call->format->single[call->layout](
+                    call->format->few[call->layout](
                         qn_q8_rows_at(call->layout, call->w, call->row_bytes, row + lane, offset),
-                        len / traits->block_len, &at, call->tile, acc[s] + lane);
+                        len / traits->block_len, &at, call->n_tokens, call->tile, acc[s][0] + lane);
                 }
             }
         }
         for (uint32_t s = 0; s < streams; s++)
-            memcpy(call->y + from + ((size_t)s * n + i) * QN_ROWS16, acc[s], sizeof acc[s]);
+            for (uint32_t t = 0; t < call->n_tokens; t++)
+                memcpy(call->y + t * call->y_stride + from + ((size_t)s * n + i) * QN_ROWS16, acc[s][t],
+                       sizeof acc[s][t]);
     }
 }
 
-/* One token with as many rows as make whole bundles; returns how many that are. */
-static uint32_t qn_q8_single(const struct qn_q8_call *call, uint32_t n_rows)
+/* Few tokens with as many rows as make whole bundles; returns how many that are. */
+static uint32_t qn_q8_bundles(const struct qn_q8_call *call, uint32_t n_rows)
 {
     const uint32_t bundles = n_rows / QN_ROWS16;
     uint32_t done = 0;
@@ -156,7 +177,7 @@ static void qn_q8_matmul(struct qn_q8_call call, uint32_t n_rows)
 {
     const uint32_t grouped = call.layout == QUERN_LAYOUT_FILE ? n_rows : n_rows / QN_ROWS16 * QN_ROWS16;
     call.tile = (void *)(((uintptr_t)call.tile + 63) & ~(uintptr_t)63);
-    uint32_t done = call.n_tokens == 1 ? qn_q8_single(&call, grouped) : 0;
+    uint32_t done = call.n_tokens <= FEW_TOKENS ? qn_q8_bundles(&call, grouped) : 0;
     qn_q8_tiles(&call, done, grouped);
     if (grouped < n_rows) { /* the rest of the matrix is as in a file */
         call.layout = QUERN_LAYOUT_FILE;

@@ -4,7 +4,7 @@
  * lane, 4 consecutive weights in a lane, and a scale (and minimum) per row and block. They are multiplied by
  * 4 activations spread over all lanes, so integer sums need no reduction across lanes:
  *     y[row] += d_x * (scale[row] * (sum q x - zero * sum x) - minimum[row] * sum x), block after block.
- * For one token the bytes are multiplied as they are decoded (q8_sink.h). For more they go to a tile, which
+ * For few tokens the bytes are multiplied as they are decoded (q8_sink.h). For more they go to a tile, which
  * is decoded once for all tokens. Every element sees the same operations in the same order for any number of
  * tokens and rows, and in every layout of the weights. Includes nothing: a vocabulary (vec_*.h) comes first.
  */
