@@ -263,30 +263,34 @@ QN_INLINE void qn_decode_q3_k_scales(struct qn_q8_rows rows, struct qn_q8_sink *
     }
 }
 
-QN_INLINE void qn_decode_q3_k(struct qn_q8_rows rows, size_t n_blocks, struct qn_q8_sink *to)
+/* `half` is a constant. */
+QN_INLINE void qn_decode_q3_k_half(struct qn_q8_rows rows, const vi mask[8], int half, struct qn_q8_sink *to)
 {
     const vi third = vi_set_bytes(4);
+    vi qs[8];
+    qn_words(rows, QN_AT(q3_k, qs) + half * 32, qs);
+    qn_words(rows, QN_AT(q3_k, qs) + half * 32 + 16, qs + 4);
+    QN_UNROLL for (int t = 0; t < 4; t++)
+    {
+        const int bit = half * 4 + t; /* of the mask; goes to bit 2 */
+        QN_UNROLL for (int g = 0; g < 8; g++)
+        {
+            vi high = bit <= 2 ? vi_sll(mask[g], 2 - (bit <= 2 ? bit : 2))
+                               : vi_srl(mask[g], bit <= 2 ? 0 : bit - 2);
+            qn_put(to, bit * 2, g, vi_or(qn_two_bits(qs[g], t), vi_and(high, third)));
+        }
+        qn_end_blocks(to, bit * 2, 2);
+    }
+}
+
+QN_INLINE void qn_decode_q3_k(struct qn_q8_rows rows, size_t n_blocks, struct qn_q8_sink *to)
+{
     vi mask[8];
     qn_decode_q3_k_scales(rows, to);
     qn_words(rows, QN_AT(q3_k, hmask), mask);
     qn_words(rows, QN_AT(q3_k, hmask) + 16, mask + 4);
-    QN_UNROLL for (int half = 0; half < 2; half++)
-    {
-        vi qs[8];
-        qn_words(rows, QN_AT(q3_k, qs) + half * 32, qs);
-        qn_words(rows, QN_AT(q3_k, qs) + half * 32 + 16, qs + 4);
-        QN_UNROLL for (int t = 0; t < 4; t++)
-        {
-            const int bit = half * 4 + t; /* of the mask; goes to bit 2 */
-            QN_UNROLL for (int g = 0; g < 8; g++)
-            {
-                vi high = bit <= 2 ? vi_sll(mask[g], 2 - (bit <= 2 ? bit : 2))
-                                   : vi_srl(mask[g], bit <= 2 ? 0 : bit - 2);
-                qn_put(to, bit * 2, g, vi_or(qn_two_bits(qs[g], t), vi_and(high, third)));
-            }
-            qn_end_blocks(to, bit * 2, 2);
-        }
-    }
+    qn_decode_q3_k_half(rows, mask, 0, to);
+    qn_decode_q3_k_half(rows, mask, 1, to);
 }
 
 QN_INLINE void qn_decode_iq4_xs(struct qn_q8_rows rows, size_t n_blocks, struct qn_q8_sink *to)
