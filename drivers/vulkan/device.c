@@ -134,13 +134,10 @@ static enum quern_status create_objects(struct quern_device *device, struct quer
                                           .flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT,
                                           .queueFamilyIndex = device->facts.queue};
     VK(device, CreateCommandPool, device->handle, &pool, NULL, &device->commands);
-    const VkCommandBufferAllocateInfo buffer = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
-                                                .commandPool = device->commands,
-                                                .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
-                                                .commandBufferCount = 1};
-    for (int i = 0; i < QN_VK_COPIES; i++)
-        VK(device, AllocateCommandBuffers, device->handle, &buffer, &device->copies[i].commands);
-    status = qn_vk_buffer_create(device, QN_VK_USE_DEVICE, sizeof grid_words, &device->grids, err);
+    for (int i = 0; i < QN_VK_COPIES && !status; i++)
+        status = qn_vk_commands(device, &device->copies[i].commands, 1, err);
+    if (!status)
+        status = qn_vk_buffer_create(device, QN_VK_USE_DEVICE, sizeof grid_words, &device->grids, err);
     if (!status)
         status = qn_vk_write(device, device->grids, 0, grid_words, sizeof grid_words, err);
 done:
@@ -204,6 +201,19 @@ void qn_vk_device_finish(struct quern_device *device)
 }
 
 /* ---- work ---- */
+
+enum quern_status qn_vk_commands(struct quern_device *device, VkCommandBuffer *commands, uint32_t n,
+                                 struct quern_error *err)
+{
+    enum quern_status status = QUERN_OK;
+    const VkCommandBufferAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+                                              .commandPool = device->commands,
+                                              .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+                                              .commandBufferCount = n};
+    VK(device, AllocateCommandBuffers, device->handle, &info, commands);
+done:
+    return status;
+}
 
 enum quern_status qn_vk_submit(struct quern_device *device, const VkCommandBuffer *commands, uint32_t n,
                                uint64_t *point, struct quern_error *err)

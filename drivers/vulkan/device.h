@@ -133,6 +133,9 @@ static inline void qn_vk_phase_add(struct quern_device *device, enum qn_vk_phase
 enum quern_status qn_vk_device_init(struct quern_device *device, uint32_t index, const char *identity,
                                     uint32_t without, bool validate, struct quern_error *err);
 void qn_vk_device_finish(struct quern_device *device);
+/* Command buffers of the device's pool, for qn_vk_submit. */
+enum quern_status qn_vk_commands(struct quern_device *device, VkCommandBuffer *commands, uint32_t n,
+                                 struct quern_error *err);
 /* Submits n command buffers; *point is when they are done. */
 enum quern_status qn_vk_submit(struct quern_device *device, const VkCommandBuffer *commands, uint32_t n,
                                uint64_t *point, struct quern_error *err);

@@ -241,12 +241,7 @@ done:
 static enum quern_status fit_commands(struct quern_device *device, struct quern_prepared *prepared, int which,
                                       struct quern_error *err)
 {
-    enum quern_status status = QUERN_OK;
     VkCommandBuffer **commands = &prepared->commands[which];
-    const VkCommandBufferAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
-                                              .commandPool = device->commands,
-                                              .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
-                                              .commandBufferCount = (uint32_t)prepared->n_cuts};
     if (prepared->n_commands[which] == prepared->n_cuts)
         return QUERN_OK;
     if (prepared->n_commands[which] > 0)
@@ -257,9 +252,8 @@ static enum quern_status fit_commands(struct quern_device *device, struct quern_
     *commands = qn_zalloc(device->cb, prepared->n_cuts, sizeof(VkCommandBuffer));
     if (!*commands)
         return qn_fail_memory(err, "a prepared segment");
-    VK(device, AllocateCommandBuffers, device->handle, &info, *commands);
-    prepared->n_commands[which] = prepared->n_cuts;
-done:
+    enum quern_status status = qn_vk_commands(device, *commands, (uint32_t)prepared->n_cuts, err);
+    prepared->n_commands[which] = status ? 0 : prepared->n_cuts;
     return status;
 }
 

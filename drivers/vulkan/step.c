@@ -4,8 +4,6 @@
  * the device while the last one is under way. */
 #include "drivers/vulkan/segment.h"
 
-#include "base/clock.h"
-
 #include <string.h>
 
 enum quern_status qn_vk_settle(struct quern_device *device, const struct quern_prepared *prepared,
@@ -23,21 +21,6 @@ void qn_vk_steps_finish(struct quern_device *device, struct quern_prepared *prep
             device->api.FreeCommandBuffers(device->handle, device->commands, 1, &prepared->slots[i].lead);
     qn_vk_buffer_destroy(device, prepared->step_buffer);
     qn_vk_buffer_destroy(device, prepared->step_upload);
-}
-
-static enum quern_status make_leads(struct quern_device *device, struct quern_prepared *prepared,
-                                    struct quern_error *err)
-{
-    enum quern_status status = QUERN_OK;
-    const VkCommandBufferAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
-                                              .commandPool = device->commands,
-                                              .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
-                                              .commandBufferCount = 1};
-    for (int i = 0; i < QN_VK_SLOTS; i++)
-        if (!prepared->slots[i].lead)
-            VK(device, AllocateCommandBuffers, device->handle, &info, &prepared->slots[i].lead);
-done:
-    return status;
 }
 
 /* The sizes, and the step block behind them: they lie at the same places for step blocks of all sessions,
@@ -58,10 +41,15 @@ static enum quern_status fit_step(struct quern_device *device, struct quern_prep
     qn_vk_buffer_destroy(device, prepared->step_upload);
     prepared->step_buffer = prepared->step_upload = NULL;
     qn_vk_forget_recordings(prepared);
-    status = qn_vk_buffer_create(device, QN_VK_USE_STEP, QN_VK_SLOTS * bytes, &prepared->step_upload, err);
+    for (int i = 0; i < QN_VK_SLOTS && !status; i++)
+        if (!prepared->slots[i].lead)
+            status = qn_vk_commands(device, &prepared->slots[i].lead, 1, err);
     if (!status)
+        status =
+            qn_vk_buffer_create(device, QN_VK_USE_STEP, QN_VK_SLOTS * bytes, &prepared->step_upload, err);
+    if (!status) /* the last: where it is, all is */
         status = qn_vk_buffer_create(device, QN_VK_USE_DEVICE, bytes, &prepared->step_buffer, err);
-    return status ? status : make_leads(device, prepared, err);
+    return status;
 }
 
 /* Notes the pools of the homes; the places beyond the last pool take the first. */
