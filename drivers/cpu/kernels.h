@@ -74,7 +74,9 @@ struct qn_matmul_kernel {
 
 enum { QN_ATTEND_ROWS = 32 };
 
-/* What becomes of a query's scores in a block. */
+/* What becomes of a query's scores x in a block: w_j = e^(s_j - m) for begin <= j < end, else 0, where s_j is
+ * scale x_j, or cap tanh(scale x_j / cap) where cap > 0, and m is the largest of these and of the one before,
+ * which it replaces. Exponentials within 2 units in the last place, about 1e-38 at least. */
 struct qn_attend_rule {
     float scale, cap;
     uint32_t begin, end; /* rows of the block that it sees, begin < end */
@@ -100,9 +102,7 @@ struct qn_kernels {
      * [QN_ATTEND_ROWS][d], d a multiple of 16 in attend_values. Sums run in the order of i, and of j.
      * transpose: keys[i][j] = rows[j][i], d a multiple of 16; transpose_f16 the same of half floats
      * scores:  score[t][j] = sum_i q_t[i] keys[i][j]
-     * weigh:   scores to weights, in place, and their sum: w_j = e^(s_j - m) for begin <= j < end, else 0,
-     * where s_j = scale x_j, or cap tanh(scale x_j / cap) where cap > 0, and m, to *max, is the largest of
-     *          these and *max. Exponentials within 2 units in the last place, about 1e-38 at least.
+     * weigh:   scores to weights, see struct qn_attend_rule; their sum
      * values:  out[t][i] += sum_j weight[t][j] values[j][i] */
     void (*attend_transpose)(const float *rows, size_t d, float *keys);
     void (*attend_transpose_f16)(const uint16_t *rows, size_t d, float *keys);

@@ -130,16 +130,10 @@ static void decode_rows(const struct qn_kernels *kernels, uint32_t format, const
     }
 }
 
-/* Whether the keys of a whole block can be transposed as they are. */
-static bool keys_are_halves(const struct qn_op *op)
-{
-    return op->kv.at.k_format == QUERN_F16 && op->kv.layer.head_dim_k % 16 == 0;
-}
-
-/* Rows `begin` to `end` of the block of positions from `start`, of one page: keys to a->rows, or where they
- * are a whole block of halves to a->keys, and values to a->values. False when the page is not there. */
+/* Rows `begin` to `end` of the block of positions from `start`, of one page: values to a->values, and keys to
+ * a->rows, or `transposed` to a->keys: a whole block of half floats. False when the page is not there. */
 static bool load_rows(const struct qn_op *op, const struct qn_run *run, struct attend *a,
-                      const uint32_t *pages, uint32_t start, uint32_t begin, uint32_t end)
+                      const uint32_t *pages, uint32_t start, uint32_t begin, uint32_t end, bool transposed)
 {
     const struct quern_kv_binding *at = &op->kv.at;
     const struct quern_kv_layer *layer = &op->kv.layer;
@@ -150,7 +144,7 @@ static bool load_rows(const struct qn_op *op, const struct qn_run *run, struct a
         return false;
     const char *keys = page_row(op, page, at->k_offset, op->kv.k_row_bytes, a->kv_head, row);
     const char *values = page_row(op, page, at->v_offset, op->kv.v_row_bytes, a->kv_head, row);
-    if (n == QN_ATTEND_ROWS && keys_are_halves(op))
+    if (transposed)
         run->kernels->attend_transpose_f16((const uint16_t *)(const void *)keys, stride_k, a->keys);
     else
         decode_rows(run->kernels, at->k_format, keys, op->kv.k_row_bytes, layer->head_dim_k, stride_k, n,
@@ -173,13 +167,13 @@ static bool load_block(const struct qn_op *op, const struct qn_run *run, struct 
     memset(a->values, 0, begin * stride_v * sizeof(float));
     memset(a->rows + end * stride_k, 0, (QN_ATTEND_ROWS - end) * stride_k * sizeof(float));
     memset(a->values + end * stride_v, 0, (QN_ATTEND_ROWS - end) * stride_v * sizeof(float));
-    bool transposed = false;
+    bool transposed = end - begin == QN_ATTEND_ROWS && page_tokens % QN_ATTEND_ROWS == 0 &&
+                      op->kv.at.k_format == QUERN_F16 && op->kv.layer.head_dim_k == stride_k;
     for (uint32_t j = begin, n; j < end; j += n) {
         uint32_t left = page_tokens - (start + j) % page_tokens;
         n = left < end - j ? left : end - j;
-        if (!load_rows(op, run, a, pages, start, j, j + n))
+        if (!load_rows(op, run, a, pages, start, j, j + n, transposed))
             return false;
-        transposed = n == QN_ATTEND_ROWS && keys_are_halves(op);
     }
     if (!transposed)
         run->kernels->attend_transpose(a->rows, stride_k, a->keys);
