@@ -3,6 +3,7 @@
 #include "test.h"
 
 #include "cases.h"
+#include "support/activation.h"
 #include "support/fill.h"
 
 #include "base/host.h"
@@ -434,26 +435,6 @@ static void test_vectors(void **state)
     each_table(check_vectors);
 }
 
-static double exact_act(uint32_t act, double x)
-{
-    switch (act) {
-    case QUERN_ACT_SILU:
-        return x / (1 + exp(-x));
-    case QUERN_ACT_GELU_TANH:
-        return x / 2 * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
-    case QUERN_ACT_GELU_ERF:
-        return x / 2 * (1 + erf(x / sqrt(2)));
-    case QUERN_ACT_GELU_QUICK:
-        return x / (1 + exp(-1.702 * x));
-    case QUERN_ACT_RELU:
-        return x > 0 ? x : 0;
-    case QUERN_ACT_RELU2:
-        return x > 0 ? x * x : 0;
-    default:
-        return x;
-    }
-}
-
 static void check_gate(const struct qn_kernels *kernels)
 {
     enum { N = 4003 };
@@ -465,7 +446,7 @@ static void check_gate(const struct qn_kernels *kernels)
         for (int with_up = 0; with_up < 2; with_up++) {
             kernels->gate(act, g, with_up ? up : NULL, y, N);
             for (size_t i = 0; i < N; i++) {
-                double want = exact_act(act, g[i]) * (with_up ? up[i] : 1);
+                double want = qn_exact_activation(act, g[i]) * (with_up ? up[i] : 1);
                 if (!(fabs(y[i] - want) <= 1e-6 * fabs(want) + 5e-7))
                     fail_msg("activation %u of %g: %.9g, expected %.9g\n", act, (double)g[i], (double)y[i],
                              want);

@@ -1,30 +1,11 @@
 /* The CPU driver's operations against the formulas of driver.h in double precision, with all instruction sets
  * and in plain C. Attention is in test_cpu_attention.c. */
 #include "formats/formats.h"
+#include "support/activation.h"
 #include "support/cpu_case.h"
 #include "test.h"
 
 #include <math.h>
-
-static double activate(uint32_t act, double x)
-{
-    switch (act) {
-    case QUERN_ACT_SILU:
-        return x / (1 + exp(-x));
-    case QUERN_ACT_GELU_TANH:
-        return x / 2 * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
-    case QUERN_ACT_GELU_ERF:
-        return x / 2 * (1 + erf(x / sqrt(2)));
-    case QUERN_ACT_GELU_QUICK:
-        return x / (1 + exp(-1.702 * x));
-    case QUERN_ACT_RELU:
-        return fmax(x, 0);
-    case QUERN_ACT_RELU2:
-        return fmax(x, 0) * fmax(x, 0);
-    default:
-        return x;
-    }
-}
 
 /* ---------------------------------------------------------------- rows and elements */
 
@@ -167,7 +148,7 @@ static void test_activation(void **state)
                     other = row[n + i % n];
                 if (up)
                     other = qn_case_data(&c, c.node.in[1])[i];
-                qn_assert_near(qn_case_data(&c, c.node.out[0])[i], activate(act, x) * other,
+                qn_assert_near(qn_case_data(&c, c.node.out[0])[i], qn_exact_activation(act, x) * other,
                                fabs(x * other) * (act == QUERN_ACT_RELU2 ? fabs(x) : 1), 2e-6, "activation",
                                i);
             }
@@ -287,7 +268,8 @@ static void check_matmul(const struct matmul_case *m, const char *isa)
             double off, off_up;
             double want = matmul_value(m, &c, decoded, i, r, t, &off);
             if (m->glu) {
-                double up = matmul_value(m, &c, decoded, 1, r, t, &off_up), gate = activate(m->act, want);
+                double up = matmul_value(m, &c, decoded, 1, r, t, &off_up),
+                       gate = qn_exact_activation(m->act, want);
                 off = 1.2 * (off * (fabs(up) + off_up) + off_up * fabs(gate));
                 want = gate * up;
             } else {
@@ -296,7 +278,7 @@ static void check_matmul(const struct matmul_case *m, const char *isa)
                 if (m->softcap > 0)
                     want = m->softcap * tanh(want / m->softcap);
                 off *= m->act == QUERN_ACT_RELU2 ? 2 * fabs(want) + off : 1;
-                want = activate(m->act, want);
+                want = qn_exact_activation(m->act, want);
             }
             if (m->residual)
                 want = qn_case_data(&c, c.node.in[7])[at] + 0.5 * want;
@@ -553,7 +535,7 @@ static void check_moe_matmul(const struct moe_case *m, const char *isa)
                     value[i] += qn_case_data(&c, c.node.in[3 + i])[(size_t)place * m->n + r];
                 off[i] = 3e-6 * (scale + 1) + slack;
             }
-            double gate = activate(c.node.attr.moe_matmul.act, value[0]);
+            double gate = qn_exact_activation(c.node.attr.moe_matmul.act, value[0]);
             double tolerance = 1.2 * (off[0] * (fabs(value[1]) + off[1]) + off[1] * fabs(gate));
             qn_assert_near(qn_case_data(&c, c.node.out[0])[(size_t)pair * m->n + r], gate * value[1], 1,
                            tolerance, "moe_matmul", (size_t)pair * m->n + r);
