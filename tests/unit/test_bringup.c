@@ -1,12 +1,15 @@
 /* What is found out about drivers before they are used: records, trials, verdicts, marks. The driver that is
  * brought up here is the processor's in other clothes. */
 #include "base/clock.h"
+#include "base/file.h"
+#include "cache/cache.h"
 #include "device/bringup.h"
 #include "device/trial.h"
 #include "drivers/cpu/cpu.h"
 #include "drivers/null/null.h"
 #include "test.h"
 
+#include <dirent.h>
 #include <unistd.h>
 
 static struct quern_callbacks cb;
@@ -284,57 +287,134 @@ static struct qn_verdict verdict_of(const struct qn_drivers *drivers, const stru
     return verdict;
 }
 
+/* A driver in a cache of its own. */
+struct dressed {
+    struct quern_driver driver;
+    const struct quern_driver *extra[1];
+    struct quern_cache *cache;
+    struct qn_drivers drivers;
+};
+
+static void dress(struct dressed *dressed)
+{
+    dressed->driver = *quern_cpu_driver_get(QUERN_DRIVER_ABI);
+    dressed->driver.name = "dressed";
+    dressed->driver.identify = identify;
+    dressed->driver.confine = confine;
+    dressed->extra[0] = &dressed->driver;
+    snprintf(folder, sizeof folder, "/tmp/quern-bringup-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(quern_cache_open(&dressed->cache, folder, 0, &cb, NULL), QUERN_OK);
+    dressed->drivers = (struct qn_drivers){.extra = dressed->extra, .n_extra = 1, .cache = dressed->cache};
+}
+
+static void undress(struct dressed *dressed)
+{
+    char command[128];
+    quern_cache_close(&dressed->cache);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
+/* How many verdicts are kept. `text`: each becomes that, in an entry that is whole. */
+static int kept_verdicts(const struct dressed *dressed, const char *text)
+{
+    int n = 0;
+    char path[512];
+    struct dirent *file;
+    DIR *dir = opendir(folder);
+    assert_non_null(dir);
+    while ((file = readdir(dir))) {
+        struct qn_view view;
+        struct qn_cache_entry entry;
+        if (strncmp(file->d_name, "device-verdict-", 15) != 0)
+            continue;
+        n++;
+        snprintf(path, sizeof path, "%s/%s", folder, file->d_name);
+        assert_int_equal(qn_view_path(&cb, &view, path, false, NULL), QUERN_OK);
+        assert_null(qn_cache_read(view.data, (size_t)view.size, &entry));
+        if (text)
+            qn_cache_put(dressed->cache, entry.kind, entry.key, entry.key_bytes, text, strlen(text));
+        qn_view_finish(&cb, &view);
+    }
+    closedir(dir);
+    return n;
+}
+
+/* What is kept and is no verdict refuses no device, and is gone afterwards. */
+static void test_unreadable_verdict(void **state)
+{
+    (void)state;
+    static const char *const unreadable[] = {"nothing of a verdict",
+                                             "quern-verdict " QN_VERSION "\ngood 0\nstatus 5\nstrikes 2\n"};
+    struct dressed dressed;
+    dress(&dressed);
+    for (size_t i = 0; i < QN_LEN(unreadable); i++) {
+        leave_marks(dressed.cache, &dressed.drivers, &dressed.driver, 2);
+        assert_false(verdict_of(&dressed.drivers, &dressed.driver, false).good);
+        assert_int_equal(kept_verdicts(&dressed, unreadable[i]), 1);
+        struct qn_verdict verdict = verdict_of(&dressed.drivers, &dressed.driver, false);
+        assert_true(verdict.good);
+        assert_true(verdict.status == QUERN_OK && verdict.strikes == 0 && !verdict.reason[0]);
+        assert_int_equal(kept_verdicts(&dressed, NULL), 0);
+
+        leave_marks(dressed.cache, &dressed.drivers, &dressed.driver, 1); /* one strike, which is not read */
+        assert_int_equal(verdict_of(&dressed.drivers, &dressed.driver, false).strikes, 1);
+        assert_int_equal(kept_verdicts(&dressed, unreadable[i]), 1);
+        leave_marks(dressed.cache, &dressed.drivers, &dressed.driver, 1); /* the first that counts */
+        verdict = verdict_of(&dressed.drivers, &dressed.driver, true);
+        assert_true(verdict.good && verdict.strikes == 1);
+    }
+    undress(&dressed);
+}
+
 static void test_strikes(void **state)
 {
     (void)state;
-    struct quern_driver driver = *quern_cpu_driver_get(QUERN_DRIVER_ABI);
-    const struct quern_driver *const extra[] = {&driver};
-    struct quern_cache *cache;
-    driver.name = "dressed";
-    driver.identify = identify;
-    driver.confine = confine;
-    snprintf(folder, sizeof folder, "/tmp/quern-bringup-XXXXXX");
-    assert_non_null(mkdtemp(folder));
-    assert_int_equal(quern_cache_open(&cache, folder, 0, &cb, NULL), QUERN_OK);
-    struct qn_drivers drivers = {.extra = extra, .n_extra = 1, .cache = cache};
+    struct dressed dressed;
+    dress(&dressed);
+    const struct quern_driver *driver = &dressed.driver;
+    const struct qn_drivers *drivers = &dressed.drivers;
+    struct quern_cache *cache = dressed.cache;
 
-    assert_true(verdict_of(&drivers, &driver, true).good);
-    leave_marks(cache, &drivers, &driver, 1);
-    assert_int_equal(verdict_of(&drivers, &driver, false).strikes, 1); /* it did not pass: the strike stays */
-    assert_int_equal(verdict_of(&drivers, &driver, true).strikes, 1);
-    assert_int_equal(verdict_of(&drivers, &driver, true).strikes, 0);
-    leave_marks(cache, &drivers, &driver, 1);
-    assert_true(verdict_of(&drivers, &driver, false).good);
-    leave_marks(cache, &drivers, &driver, 1);
-    struct qn_verdict verdict = verdict_of(&drivers, &driver, false);
+    assert_true(verdict_of(drivers, driver, true).good);
+    leave_marks(cache, drivers, driver, 1);
+    assert_int_equal(verdict_of(drivers, driver, false).strikes, 1); /* it did not pass: the strike stays */
+    assert_int_equal(verdict_of(drivers, driver, true).strikes, 1);
+    assert_int_equal(verdict_of(drivers, driver, true).strikes, 0);
+    leave_marks(cache, drivers, driver, 1);
+    assert_true(verdict_of(drivers, driver, false).good);
+    leave_marks(cache, drivers, driver, 1);
+    struct qn_verdict verdict = verdict_of(drivers, driver, false);
     assert_false(verdict.good);
     assert_non_null(strstr(verdict.reason, "2 processes in a row died"));
-    assert_false(verdict_of(&drivers, &driver, false).good); /* from now on */
-    snprintf(build, sizeof build, "two");                    /* other kernels are another matter */
-    assert_true(verdict_of(&drivers, &driver, false).good);
+    assert_false(verdict_of(drivers, driver, false).good); /* from now on */
+    snprintf(build, sizeof build, "two");                  /* other kernels are another matter */
+    assert_true(verdict_of(drivers, driver, false).good);
     snprintf(build, sizeof build, "one");
-    assert_false(verdict_of(&drivers, &driver, false).good);
+    assert_false(verdict_of(drivers, driver, false).good);
 
     struct qn_device device;
     struct quern_error err = {0};
-    assert_int_equal(qn_device_open(&cb, &drivers, "dressed", 7, &device, &err), QUERN_ERR_DEVICE);
+    assert_int_equal(qn_device_open(&cb, drivers, "dressed", 7, &device, &err), QUERN_ERR_DEVICE);
     assert_non_null(strstr(err.text, "in a row died"));
     assert_int_equal(quern_device_forget(quern_device_params(.cache_dir = folder), NULL), QUERN_OK);
-    assert_int_equal(qn_device_open(&cb, &drivers, "dressed", 7, &device, &err), QUERN_OK);
+    assert_int_equal(qn_device_open(&cb, drivers, "dressed", 7, &device, &err), QUERN_OK);
     qn_device_close(&device);
-    quern_cache_close(&cache);
-    char command[128];
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    assert_int_equal(system(command), 0);
+    undress(&dressed);
 }
 
 int main(void)
 {
     cb = qn_callbacks_resolve(NULL);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_records), cmocka_unit_test(test_foreign_records),
-        cmocka_unit_test(test_trial),   cmocka_unit_test(test_import),
-        cmocka_unit_test(test_faster),  cmocka_unit_test(test_strikes),
+        cmocka_unit_test(test_records),
+        cmocka_unit_test(test_foreign_records),
+        cmocka_unit_test(test_trial),
+        cmocka_unit_test(test_import),
+        cmocka_unit_test(test_faster),
+        cmocka_unit_test(test_strikes),
+        cmocka_unit_test(test_unreadable_verdict),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
