@@ -1,45 +1,36 @@
-/* Activations to half floats, for cooperative matrices: a column becomes k / 2 words, rounded up to whole quads, and the
- * float that the halves are to be multiplied by: a power of two, so that neither large nor small columns leave the range
- * of half floats. One workgroup a column. */
+/* Activations to half floats (lib/rounded.glsl). One workgroup a column. */
 #version 450
 #extension GL_GOOGLE_include_directive : require
-#define STEP_BINDING 0
-#define WORKGROUP    64
+#extension GL_EXT_control_flow_attributes : require
+#define STEP_BINDING    0
+#define ROUNDED_BINDING 2
+#define WORKGROUP       64
 layout(local_size_x = WORKGROUP) in;
 #include "lib/step.glsl"
-#include "lib/types.glsl"
+#include "lib/reduce.glsl"
+#include "lib/rounded.glsl"
 
 layout(set = 0, binding = 1) readonly buffer X { float x[]; }; // [k, per_token, T]
-layout(set = 0, binding = 2) writeonly buffer Y { uint y[]; }; // [(k + 3) / 4 * 2 + 1, per_token, T]
 
 layout(push_constant) uniform Push {
     uint k, per_token;
     uint per_output;
 };
 
-shared float most[WORKGROUP];
-
 void main()
 {
     uint column = gl_WorkGroupID.x + gl_NumWorkGroups.x * gl_WorkGroupID.z, lane = gl_LocalInvocationIndex;
     if (column >= step_rows(per_output != 0) * per_token)
         return;
-    uint from = column * k, n_words = (k + 3) / 4 * 2, to = column * (n_words + 1);
-    most[lane] = 0.0;
+    uint from = column * k;
+    float most = 0.0;
     for (uint i = lane; i < k; i += WORKGROUP)
-        most[lane] = max(most[lane], abs(x[from + i]));
-    for (uint step = WORKGROUP / 2; step > 0; step /= 2) {
-        barrier();
-        if (lane < step)
-            most[lane] = max(most[lane], most[lane + step]);
-    }
-    barrier();
-    float factor = half_factor(most[0]);
-    for (uint i = lane; i < n_words; i += WORKGROUP) {
+        most = max(most, abs(x[from + i]));
+    float factor = half_factor(reduce_max(most));
+    for (uint i = lane; i < half_words(k); i += WORKGROUP) {
         uint at = 2 * i;
-        vec2 v = vec2(at < k ? x[from + at] : 0.0, at + 1 < k ? x[from + at + 1] : 0.0);
-        y[to + i] = packHalf2x16(v * factor);
+        store_halves(vec2(at < k ? x[from + at] : 0.0, at + 1 < k ? x[from + at + 1] : 0.0), factor, column, i, k);
     }
     if (lane == 0)
-        y[to + n_words] = floatBitsToUint(1.0 / factor);
+        store_factor(factor, column, k);
 }

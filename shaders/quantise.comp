@@ -1,4 +1,4 @@
-/* Activations to 8 bits (lib/quantise.glsl). One invocation a block. */
+/* Activations to 8 bits (lib/rounded.glsl). One invocation a block. */
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -7,7 +7,7 @@
 #define WORKGROUP       64
 layout(local_size_x = WORKGROUP) in;
 #include "lib/step.glsl"
-#include "lib/quantise.glsl"
+#include "lib/rounded.glsl"
 
 layout(set = 0, binding = 1) readonly buffer X { float x[]; }; // [k, per_token, T]
 

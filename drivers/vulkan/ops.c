@@ -253,24 +253,34 @@ static void plan_embed(struct qn_vk_plan *p)
     }
 }
 
-/* Makes room for the norm's result in 8 bits where products of the segment read it so; whether all that reads
- * it does. One such result is kept at a time. */
-static bool keep_8_bits(struct qn_vk_plan *p)
+/* Whether a norm can store its result so: in 8 bits by blocks, in half floats by rows. */
+static bool can_store(enum qn_vk_form form, const struct quern_norm_attr *attr, uint64_t row)
 {
-    const struct quern_norm_attr *attr = &p->node->attr.norm;
+    return form == QN_VK_8_BITS ? attr->group % 32 == 0
+                                : form == QN_VK_HALVES && attr->group == row && row % 4 == 0;
+}
+
+/* Makes room for the norm's result as products of the segment read it, where they round: the first form that
+ * one does. Whether all that reads it reads that. One such result is kept at a time. */
+static bool keep_rounded(struct qn_vk_plan *p)
+{
     uint32_t id = p->node->out[0], n = 0;
-    if (p->kept.id != QUERN_NONE || attr->group % 32 != 0)
+    const struct quern_value *y = qn_vk_value(p, id);
+    uint64_t row = qn_vk_row(y);
+    if (p->kept.id != QUERN_NONE)
         return false;
-    for (uint32_t i = p->number + 1; i < p->segment->n_nodes; i++)
-        if (qn_vk_reads_8_bits(p, quern_graph_node(p->segment->graph, p->segment->nodes[i]), id)) {
-            p->kept_until = i;
-            n++;
-        }
+    for (uint32_t i = p->number + 1; i < p->segment->n_nodes; i++) {
+        enum qn_vk_form form = qn_vk_reads(p, quern_graph_node(p->segment->graph, p->segment->nodes[i]), id);
+        if (!can_store(form, &p->node->attr.norm, row) || (n > 0 && form != p->kept.form))
+            continue;
+        p->kept.form = form;
+        p->kept_until = i;
+        n++;
+    }
     if (n == 0)
         return false;
-    const struct quern_value *y = qn_vk_value(p, id);
     p->kept.id = id;
-    p->kept.at = qn_vk_scratch(p, qn_vk_row(y) / 8 * 3 * 4 * qn_vk_rows(p, y), true);
+    p->kept.at = qn_vk_scratch(p, qn_vk_form_words(p->kept.form, row) * 4 * qn_vk_rows(p, y), true);
     return n == qn_vk_n_readers(p, id);
 }
 
@@ -286,13 +296,14 @@ static void plan_norm(struct qn_vk_plan *p)
     bool addend = qn_vk_bind_rows(p, d, 4, p->node->in[3], false);
     qn_vk_bind_rows(p, d, 5, p->node->out[0], true);
     qn_vk_bind_rows(p, d, 6, p->node->out[addend ? 1 : 0], true);
-    bool only_8_bits = keep_8_bits(p), in_8_bits = p->kept.id == p->node->out[0];
-    if (in_8_bits)
+    static const uint32_t at_once[] = {[QN_VK_FLOATS] = 1, [QN_VK_8_BITS] = 32, [QN_VK_HALVES] = 2};
+    bool only_rounded = keep_rounded(p), rounded = p->kept.id == p->node->out[0];
+    if (rounded)
         d->bound[7] = p->kept.at;
     else
         qn_vk_bind_rows(p, d, 7, p->node->out[0], true);
     p->kept.at.written = false;
-    d->constants[0] = in_8_bits ? 32 : 1;
+    d->constants[0] = at_once[rounded ? p->kept.form : QN_VK_FLOATS];
     const uint32_t words[] = {n,
                               attr->group,
                               weight,
@@ -300,7 +311,7 @@ static void plan_norm(struct qn_vk_plan *p)
                               addend,
                               attr->kind == QUERN_NORM_LAYER,
                               qn_vk_per_output(x),
-                              !only_8_bits,
+                              !only_rounded,
                               qn_vk_word(attr->eps)};
     memcpy(d->words, words, sizeof words);
 }

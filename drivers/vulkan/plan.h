@@ -12,10 +12,23 @@ enum {
     QN_VK_COOPMAT_SUBGROUPS = 4, /* of a workgroup in cooperative matrices */
 };
 
-/* An activation as products read it that round. */
+/* How products read an activation (shaders/lib/rounded.glsl). */
+enum qn_vk_form {
+    QN_VK_FLOATS,
+    QN_VK_8_BITS, /* as of quantise.comp */
+    QN_VK_HALVES, /* as of halve.comp */
+};
+
+/* Words of a column of k elements. */
+static inline uint64_t qn_vk_form_words(enum qn_vk_form form, uint64_t k)
+{
+    return form == QN_VK_8_BITS ? k / 8 * 3 : form == QN_VK_HALVES ? (k + 3) / 4 * 2 + 1 : k;
+}
+
+/* An activation that has been rounded for products. */
 struct qn_vk_rounded {
     uint32_t id; /* QUERN_NONE: there is none */
-    bool halves; /* as of halve.comp; otherwise in 8 bits, as of quantise.comp */
+    enum qn_vk_form form;
     struct qn_vk_bound at;
 };
 
@@ -105,9 +118,9 @@ bool qn_vk_attention_supported(const struct quern_graph *graph, const struct que
 
 void qn_vk_plan_matmul(struct qn_vk_plan *plan);
 void qn_vk_plan_moe_matmul(struct qn_vk_plan *plan);
-/* Whether all products of a later node of the segment take the activation, whose rows are theirs, in 8 bits.
- */
-bool qn_vk_reads_8_bits(const struct qn_vk_plan *plan, const struct quern_node *node, uint32_t id);
+/* How all products of a later node of the segment take the activation, if its rows are theirs; QN_VK_FLOATS
+ * where they differ, and for other operations. */
+enum qn_vk_form qn_vk_reads(const struct qn_vk_plan *plan, const struct quern_node *node, uint32_t id);
 bool qn_vk_matmul_supported(const struct quern_graph *graph, const struct quern_node *node);
 bool qn_vk_moe_matmul_supported(const struct quern_graph *graph, const struct quern_node *node);
 

@@ -41,6 +41,13 @@ static const enum qn_vk_kernel tile_kernels[KINDS][2] = {
     [COOPMAT2] = {QN_VK_MATMUL_COOPMAT2, QN_VK_MOE_MATMUL_COOPMAT2},
 };
 
+static const enum qn_vk_form tile_forms[KINDS] = {
+    [FLOATS] = QN_VK_FLOATS,
+    [DOT8] = QN_VK_8_BITS,
+    [COOPMAT] = QN_VK_HALVES,
+    [COOPMAT2] = QN_VK_HALVES,
+};
+
 /* Many columns: a workgroup has a tile of the result. See matmul.comp for what the sizes are. */
 struct tile {
     enum kind kind;
@@ -261,27 +268,26 @@ static enum qn_vk_kernel dot8_kernel(const struct product *product)
     return product->moe ? QN_VK_MOE_MATVEC8 : QN_VK_MATVEC8;
 }
 
-/* The activation in 8 bits (quantise.comp) or half floats (halve.comp): as a norm left it, or made once for
- * all products of the node. */
-static struct qn_vk_bound round_activation(struct qn_vk_plan *p, const struct product *product, bool halves)
+/* The activation in that form: as a norm left it, or made once for all products of the node. */
+static struct qn_vk_bound round_activation(struct qn_vk_plan *p, const struct product *product,
+                                           enum qn_vk_form form)
 {
-    if (p->kept.id == product->x && !halves)
+    if (p->kept.id == product->x && p->kept.form == form)
         return p->kept.at;
-    if (p->own.id == product->x && p->own.halves == halves)
+    if (p->own.id == product->x && p->own.form == form)
         return p->own.at;
     const struct quern_value *x = qn_vk_value(p, product->x);
     uint32_t k = (uint32_t)qn_vk_value(p, product->weight[0])->dim[0];
     uint32_t per_token = (uint32_t)(qn_vk_row(x) / k);
     uint64_t columns = (uint64_t)qn_vk_rows(p, x) * per_token;
-    uint64_t words = halves ? (k + 3) / 4 * 2 + 1 : k / 8 * 3;
     struct qn_vk_dispatch *d =
-        halves ? qn_vk_add(p, QN_VK_HALVE, columns, 1)
-               : qn_vk_add(p, QN_VK_QUANTISE, qn_vk_ceil_div(k / 32, QN_VK_GROUP), columns);
+        form == QN_VK_HALVES ? qn_vk_add(p, QN_VK_HALVE, columns, 1)
+                             : qn_vk_add(p, QN_VK_QUANTISE, qn_vk_ceil_div(k / 32, QN_VK_GROUP), columns);
     qn_vk_bind_rows(p, d, 1, product->x, false);
-    d->bound[2] = qn_vk_scratch(p, columns * words * 4, true);
+    d->bound[2] = qn_vk_scratch(p, columns * qn_vk_form_words(form, k) * 4, true);
     const uint32_t push[] = {k, per_token, qn_vk_per_output(x)};
     memcpy(d->words, push, sizeof push);
-    p->own = (struct qn_vk_rounded){product->x, halves, d->bound[2]};
+    p->own = (struct qn_vk_rounded){product->x, form, d->bound[2]};
     p->own.at.written = false;
     return p->own.at;
 }
@@ -368,8 +374,8 @@ static struct qn_vk_dispatch *add_matmul(struct qn_vk_plan *p, const struct prod
 
 /* Which kernel is to compute a product. */
 struct way {
-    bool many;                 /* columns: in such tiles */
-    bool in_8_bits, in_halves; /* how it reads the activation; neither: in floats */
+    bool many; /* columns: in such tiles */
+    enum qn_vk_form form;
     struct tile tile;
 };
 
@@ -379,9 +385,10 @@ static struct way choose_way(const struct qn_vk_plan *p, const struct product *p
     uint64_t k = (uint64_t)qn_vk_value(p, product->weight[0])->dim[0];
     struct way way = {.tile = choose_tile(p, product, n_columns)};
     way.many = n_columns > MATVEC_COLUMNS_MAX && qn_vk_rounds_fit(p, tile_rounds(&way.tile, k));
-    way.in_8_bits =
-        way.many ? way.tile.kind == DOT8 : has_dot8(p) && may_round(p, product, dot8_kernel(product));
-    way.in_halves = way.many && (way.tile.kind == COOPMAT || way.tile.kind == COOPMAT2);
+    if (!way.many)
+        way.form = has_dot8(p) && may_round(p, product, dot8_kernel(product)) ? QN_VK_8_BITS : QN_VK_FLOATS;
+    else
+        way.form = tile_forms[way.tile.kind];
     return way;
 }
 
@@ -395,8 +402,8 @@ static void plan_product(struct qn_vk_plan *p, const struct product *product)
     uint32_t second = product->n_weights > 1 ? product->weight[1] : QUERN_NONE;
     struct way way = choose_way(p, product);
     struct qn_vk_bound order = {.kind = QN_VK_BOUND_STEP}, rounded = order;
-    if (way.in_8_bits || way.in_halves)
-        rounded = round_activation(p, product, way.in_halves);
+    if (way.form != QN_VK_FLOATS)
+        rounded = round_activation(p, product, way.form);
     if (way.many && product->moe)
         order = plan_sort(p, product, (uint32_t)n_units, tile_columns(&way.tile),
                           qn_vk_ceil_div(n, tile_rows(&way.tile, product->n_weights)));
@@ -404,9 +411,9 @@ static void plan_product(struct qn_vk_plan *p, const struct product *product)
         count = qn_vk_take_units(p, product->weight[0], second, unit, first, n_units);
         uint64_t n_rows = product->moe ? n : count;
         struct qn_vk_dispatch *d = way.many ? add_matmul(p, product, &way.tile, n_rows, n_units)
-                                            : add_matvec(p, product, n_rows, way.in_8_bits);
+                                            : add_matvec(p, product, n_rows, way.form == QN_VK_8_BITS);
         bind_product(p, d, product, unit, first, count);
-        if (way.in_8_bits || way.in_halves)
+        if (way.form != QN_VK_FLOATS)
             d->bound[3] = rounded;
         if (way.many && product->moe) {
             d->bound[6] = order;
@@ -472,15 +479,20 @@ void qn_vk_plan_moe_matmul(struct qn_vk_plan *p)
                                       .scale = 1});
 }
 
-bool qn_vk_reads_8_bits(const struct qn_vk_plan *p, const struct quern_node *node, uint32_t id)
+enum qn_vk_form qn_vk_reads(const struct qn_vk_plan *p, const struct quern_node *node, uint32_t id)
 {
-    bool moe = node->op == QUERN_OP_MOE_MATMUL, all = moe || node->op == QUERN_OP_MATMUL;
+    bool moe = node->op == QUERN_OP_MOE_MATMUL;
     uint32_t n = moe ? node->attr.moe_matmul.n_weights : node->attr.matmul.n_weights;
-    for (uint32_t i = 0; all && i < n; i++) {
+    if ((!moe && node->op != QUERN_OP_MATMUL) || node->in[0] != id)
+        return QN_VK_FLOATS;
+    enum qn_vk_form all = QN_VK_FLOATS;
+    for (uint32_t i = 0; i < n; i++) {
         const struct product product = {.moe = moe, .weight = {node->in[1 + i]}, .x = id};
-        struct way way = choose_way(p, &product);
-        all = node->in[0] == id && way.in_8_bits &&
-              qn_vk_row(qn_vk_value(p, id)) == (uint64_t)qn_vk_value(p, node->in[1 + i])->dim[0];
+        enum qn_vk_form form = choose_way(p, &product).form;
+        if (qn_vk_row(qn_vk_value(p, id)) != (uint64_t)qn_vk_value(p, node->in[1 + i])->dim[0] ||
+            (i > 0 && form != all))
+            return QN_VK_FLOATS;
+        all = form;
     }
     return all;
 }

@@ -1,17 +1,29 @@
-/* Sums over a workgroup of WORKGROUP invocations (a power of two), in the same order every time. */
+/* Sums and maxima over a workgroup of WORKGROUP invocations (a power of two), in the same order every time. */
 shared float reduce_room[WORKGROUP];
 
-float reduce_add(float x)
+float reduce(float x, const bool add)
 {
     uint lane = gl_LocalInvocationIndex;
     reduce_room[lane] = x;
     barrier();
     for (uint half_n = WORKGROUP / 2; half_n > 0; half_n /= 2) {
-        if (lane < half_n)
-            reduce_room[lane] += reduce_room[lane + half_n];
+        if (lane < half_n) {
+            float other = reduce_room[lane + half_n];
+            reduce_room[lane] = add ? reduce_room[lane] + other : max(reduce_room[lane], other);
+        }
         barrier();
     }
-    float sum = reduce_room[0];
+    float all = reduce_room[0];
     barrier();
-    return sum;
+    return all;
+}
+
+float reduce_add(float x)
+{
+    return reduce(x, true);
+}
+
+float reduce_max(float x)
+{
+    return reduce(x, false);
 }

@@ -1,7 +1,13 @@
-/* Activations in 8 bits, for products by integer dot products: each block of 32 becomes d * q with d = max |x| / 127. A
- * column is k / 4 words of four q each, then four floats a block: d, d times the sums of q 0 to 15 and 16 to 31, and
- * nothing. The kernel says where they are bound by ROUNDED_BINDING. */
-layout(set = 0, binding = ROUNDED_BINDING) writeonly buffer Rounded { uint rounded[]; }; // [3 k / 8, columns]
+/* Activations as products read them that read no floats; the kernel says where they are bound by ROUNDED_BINDING.
+ *
+ * In 8 bits, for integer dot products: each block of 32 becomes d * q with d = max |x| / 127. A column is k / 4 words of
+ * four q each, then four floats a block: d, d times the sums of q 0 to 15 and 16 to 31, and nothing.
+ *
+ * In half floats, for cooperative matrices: a column is k / 2 words, rounded up to whole quads, and the float that the
+ * halves are to be multiplied by: a power of two, so that neither large nor small columns leave the range of halves. */
+#include "types.glsl"
+
+layout(set = 0, binding = ROUNDED_BINDING) writeonly buffer Rounded { uint rounded[]; }; // [a column's words, columns]
 
 void store_block(float v[32], uint column, uint block, uint k)
 {
@@ -21,4 +27,21 @@ void store_block(float v[32], uint column, uint block, uint k)
     rounded[to] = floatBitsToUint(d);
     rounded[to + 1] = floatBitsToUint(d * float(sum.x));
     rounded[to + 2] = floatBitsToUint(d * float(sum.y));
+}
+
+/* Words of halves of a column. */
+uint half_words(uint k)
+{
+    return (k + 3) / 4 * 2;
+}
+
+/* Elements 2 word and 2 word + 1 of a column whose factor is half_factor of its largest one. */
+void store_halves(vec2 v, float factor, uint column, uint word, uint k)
+{
+    rounded[column * (half_words(k) + 1) + word] = packHalf2x16(v * factor);
+}
+
+void store_factor(float factor, uint column, uint k)
+{
+    rounded[column * (half_words(k) + 1) + half_words(k)] = floatBitsToUint(1.0 / factor);
 }

@@ -1,37 +1,52 @@
 /* A norm and the products that read its result, as one segment on a Vulkan device, where the norm may store
- * the result in 8 bits for them, and as a segment each, where it does not: the same bits. */
+ * the result in 8 bits or half floats for them, and as a segment each, where it does not: the same bits. */
 #include "base/host.h"
 #include "drivers/vulkan/vulkan.h"
 #include "formats/formats.h"
 #include "support/fill.h"
 #include "test.h"
 
-enum { N = 40, TOKENS = 9, SKIPPED = 77 };
+enum { N = 40, TOKENS = 64, SKIPPED = 77 };
 enum { X, ADDEND, SCALE, BIAS, SUM, Y, W0, W1, Y0, Y1, N_VALUES };
 enum { NORM, PRODUCT0, PRODUCT1, N_NODES };
+
+/* What a norm stores. */
+enum form { FLOATS, IN_8_BITS, IN_HALVES, FORMS };
 
 struct norm_case {
     uint32_t tokens, kind, group;
     enum quern_format format[2]; /* of the products' weights */
     bool addend, bias, read_by_host;
-    bool floats; /* something reads the result in floats */
+    enum form only; /* stored in this form alone, where the device has products that read it */
+    enum qn_fill fill;
 };
 
 static const struct norm_case cases[] = {
-    {1, QUERN_NORM_RMS, 2048, {QUERN_Q4_0, QUERN_Q8_0}, true},
-    {8, QUERN_NORM_RMS, 2080, {QUERN_Q8_0, QUERN_Q5_1}, false},
-    {3, QUERN_NORM_LAYER, 512, {QUERN_Q6_K, QUERN_Q4_K}, .bias = true},
-    {2, QUERN_NORM_RMS, 64, {QUERN_Q4_K, QUERN_IQ4_XS}, true},
-    {2, QUERN_NORM_RMS, 1024, {QUERN_Q4_0, QUERN_F32}, true, .floats = true},
-    {5, QUERN_NORM_LAYER, 96, {QUERN_F16, QUERN_Q4_0}, .bias = true, .floats = true},
-    {1, QUERN_NORM_RMS, 256, {QUERN_Q4_0, QUERN_Q4_0}, .read_by_host = true, .floats = true},
-    {1, QUERN_NORM_RMS, 40, {QUERN_BF16, QUERN_F32}, .floats = true},
-    {9, QUERN_NORM_RMS, 256, {QUERN_Q4_0, QUERN_Q4_0}, .floats = true}, /* too many tokens for it */
+    {1, QUERN_NORM_RMS, 2048, {QUERN_Q4_0, QUERN_Q8_0}, true, .only = IN_8_BITS},
+    {8, QUERN_NORM_RMS, 2080, {QUERN_Q8_0, QUERN_Q5_1}, .only = IN_8_BITS},
+    {3, QUERN_NORM_LAYER, 512, {QUERN_Q6_K, QUERN_Q4_K}, .bias = true, .only = IN_8_BITS},
+    {2, QUERN_NORM_RMS, 64, {QUERN_Q4_K, QUERN_IQ4_XS}, true, .only = IN_8_BITS},
+    {2, QUERN_NORM_RMS, 1024, {QUERN_Q4_0, QUERN_F32}, true},
+    {5, QUERN_NORM_LAYER, 96, {QUERN_F16, QUERN_Q4_0}, .bias = true},
+    {1, QUERN_NORM_RMS, 256, {QUERN_Q4_0, QUERN_Q4_0}, .read_by_host = true},
+    {1, QUERN_NORM_RMS, 40, {QUERN_BF16, QUERN_F32}},
+    /* for more tokens products read half floats, if at all */
+    {9, QUERN_NORM_RMS, 1024, {QUERN_Q4_0, QUERN_Q8_0}, true, .only = IN_HALVES},
+    {64, QUERN_NORM_RMS, 2080, {QUERN_Q4_0, QUERN_F16}, .only = IN_HALVES},
+    {33, QUERN_NORM_LAYER, 1284, {QUERN_F16, QUERN_F16}, true, .bias = true, .only = IN_HALVES},
+    {20, QUERN_NORM_LAYER, 1280, {QUERN_Q6_K, QUERN_Q4_K}, .bias = true, .only = IN_HALVES},
+    {17, QUERN_NORM_RMS, 1024, {QUERN_Q4_0, QUERN_Q4_0}, true, .only = IN_HALVES, .fill = QN_FILL_OUTLIER},
+    {17, QUERN_NORM_RMS, 1024, {QUERN_Q4_0, QUERN_Q4_0}, true, .only = IN_HALVES, .fill = QN_FILL_TINY},
+    {17, QUERN_NORM_RMS, 1024, {QUERN_Q4_0, QUERN_Q4_0}, .only = IN_HALVES, .fill = QN_FILL_ZERO},
+    {16, QUERN_NORM_RMS, 1024, {QUERN_Q4_0, QUERN_F32}, true},
+    {40, QUERN_NORM_RMS, 1024, {QUERN_Q4_0, QUERN_Q4_0}, .read_by_host = true},
+    {9, QUERN_NORM_RMS, 256, {QUERN_Q4_0, QUERN_Q4_0}}, /* a row has four groups */
+    {12, QUERN_NORM_RMS, 1030, {QUERN_F16, QUERN_F16}}, /* the last quad is not whole */
 };
 
 static struct {
     struct quern_device *device;
-    bool rounds; /* the device has products of activations in 8 bits */
+    bool has[FORMS]; /* products that read it */
     int n_complaints;
 } gpu;
 
@@ -99,7 +114,7 @@ static void make_graph(struct rig *rig, const struct norm_case *at)
                                       .nodes = rig->nodes};
 }
 
-static void fill(struct rig *rig)
+static void fill(struct rig *rig, enum qn_fill activations)
 {
     memset(rig->map, 0xff, rig->bytes);
     for (uint32_t i = 0; i < N_VALUES; i++) {
@@ -108,7 +123,7 @@ static void fill(struct rig *rig)
         if (i == W0 || i == W1)
             qn_fill_weights(rig->values[i].format, QN_FILL_RANDOM, i, at, (size_t)rig->values[i].dim[0] * N);
         else if (i <= BIAS)
-            qn_fill_activations(QN_FILL_RANDOM, i, at, n);
+            qn_fill_activations(i == X || i == ADDEND ? activations : QN_FILL_RANDOM, i, at, n);
     }
 }
 
@@ -156,16 +171,17 @@ static void run_case(const struct norm_case *at)
         fprintf(stderr, "SKIPPED: the host does not reach the device's memory\n");
         exit(SKIPPED);
     }
-    fill(&rig);
+    fill(&rig, at->fill);
     for (uint32_t i = 0; i < N_NODES; i++)
         run_nodes(&rig, at, i, 1);
     memcpy(apart, rig.map, rig.bytes);
-    fill(&rig);
+    fill(&rig, at->fill);
     run_nodes(&rig, at, 0, N_NODES);
     for (uint32_t i = 0; i < N_VALUES; i++) {
         size_t first = rig.bindings[i].offset, bytes = rig.bindings[i].bytes;
         bool same = memcmp(apart + first, rig.map + first, bytes) == 0;
-        bool in_floats = i != Y || at->floats || !gpu.rounds; /* otherwise nothing has been written there */
+        /* otherwise nothing has been written there */
+        bool in_floats = i != Y || at->only == FLOATS || !gpu.has[at->only];
         if (same != in_floats)
             fail_msg("case %zu: value %u is %s", (size_t)(at - cases), i, same ? "the same" : "another");
     }
@@ -194,8 +210,8 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_norm)};
     const struct quern_callbacks logged = {.log = on_log}, callbacks = qn_callbacks_resolve(&logged);
     const struct quern_host host = {sizeof host, &callbacks};
-    struct quern_setting settings[] = {{"vk-validate", "1"}};
-    struct quern_profile_view profile = {sizeof profile, 1, settings};
+    struct quern_setting settings[] = {{"vk-validate", "1"}, {"vk-coopmat", "1"}};
+    struct quern_profile_view profile = {sizeof profile, QN_LEN(settings), settings};
     struct quern_device_info info = {.struct_size = sizeof info};
     const struct quern_driver *driver = quern_vulkan_driver_get(QUERN_DRIVER_ABI);
     struct quern_error err;
@@ -208,7 +224,9 @@ int main(void)
         fprintf(stderr, "test_vulkan_norm: %s\n", err.text);
         return 1;
     }
-    gpu.rounds = strstr(info.features, "int-dot") != NULL;
+    gpu.has[IN_8_BITS] = strstr(info.features, "int-dot") != NULL;
+    gpu.has[IN_HALVES] = strstr(info.features, "coopmat") != NULL;
+    printf("%s: %s\n", info.name, info.features);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     driver->close(gpu.device);
     return failed > 0;
