@@ -40,17 +40,18 @@ QN_INLINE void qn_q8_few(const struct qn_q8_traits *traits,
                          int tokens, struct qn_q8_rows rows, size_t n_blocks, const struct qn_q8_tokens *at,
                          uint32_t n_tokens, struct qn_q8_tile *tile, float *acc)
 {
-    struct qn_q8_sink to = {.traits = traits, .tile = tile, .tokens = tokens, .next = at->next};
+    struct qn_q8_few few = {.next = at->next};
+    struct qn_q8_sink to = {.traits = traits, .tile = tile, .tokens = tokens, .few = &few};
     QN_UNROLL for (int t = 0; t < tokens; t++)
     {
         const char *row = at->row + ((uint32_t)t < n_tokens ? (uint32_t)t : n_tokens - 1) * at->stride;
-        to.q[t] = row + at->q;
-        to.d[t] = row + at->d;
-        to.total[t] = row + at->sum;
-        to.acc[t] = vf_load(acc + t * QN_ROWS16);
+        few.q[t] = row + at->q;
+        few.d[t] = row + at->d;
+        few.total[t] = row + at->sum;
+        few.acc[t] = vf_load(acc + t * QN_ROWS16);
     }
     decode(rows, n_blocks, &to);
-    QN_UNROLL for (int t = 0; t < tokens; t++) vf_store(acc + t * QN_ROWS16, to.acc[t]);
+    QN_UNROLL for (int t = 0; t < tokens; t++) vf_store(acc + t * QN_ROWS16, few.acc[t]);
 }
 
 /* Rows are taken in bundles of 16, and these from several places at once: a thread that reads a single stream

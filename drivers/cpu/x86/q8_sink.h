@@ -7,18 +7,23 @@
 
 enum { FEW_TOKENS = LANES == 16 ? 4 : 2 };
 
-/* `traits` and `tokens` are constants, and the numbers of blocks and groups that decoders name within a call
- * are too, so that sums stay in registers. */
+/* Few tokens, at the weights at hand. The numbers of blocks and groups that decoders name within a call are
+ * constants, so that sums stay in registers. */
+struct qn_q8_few {
+    const char *q[FEW_TOKENS], *d[FEW_TOKENS], *total[FEW_TOKENS]; /* their bytes, scales and sums */
+    const uint8_t *next; /* weights to ask for meanwhile, as many as are decoded */
+    vi sum[8][FEW_TOKENS], pairs[8][FEW_TOKENS];
+    vf acc[FEW_TOKENS]; /* their results so far */
+};
+
+/* `traits` and `tokens` are constants. What has arrays is not in here: a compiler that has not yet unrolled
+ * the loops over them keeps a structure in memory, and no longer knows what in it is constant. */
 struct qn_q8_sink {
     const struct qn_q8_traits *traits;
     struct qn_q8_tile *tile;
     int v;
     int tokens; /* 0: to the tile */
-    /* the tokens' bytes, scales and sums for the weights at hand; their results so far */
-    const char *q[FEW_TOKENS], *d[FEW_TOKENS], *total[FEW_TOKENS];
-    const uint8_t *next; /* weights to ask for meanwhile, as many as are decoded */
-    vi sum[8][FEW_TOKENS], pairs[8][FEW_TOKENS];
-    vf acc[FEW_TOKENS];
+    struct qn_q8_few *few;
 };
 
 /* The scale of a block. It, and the minimum, come before the block's bytes. */
@@ -37,9 +42,9 @@ QN_INLINE void qn_put_min(struct qn_q8_sink *to, int block, vf min)
 QN_INLINE void qn_put(struct qn_q8_sink *to, int first_block, int group, vi q)
 {
     const int groups = to->traits->groups, i = group / groups;
-    QN_UNROLL for (int t = 0; t < FEW_TOKENS; t++) if (t < to->tokens)
-        qn_q8_step(to->traits, group % groups, q, vi_spread(to->q[t] + (first_block * groups + group) * 4),
-                   &to->pairs[i][t], &to->sum[i][t]);
+    QN_UNROLL for (int t = 0; t < FEW_TOKENS; t++) if (t < to->tokens) qn_q8_step(
+        to->traits, group % groups, q, vi_spread(to->few->q[t] + (first_block * groups + group) * 4),
+        &to->few->pairs[i][t], &to->few->sum[i][t]);
     if (to->tokens == 0)
         vi_store(to->tile->q[first_block * groups + group][to->v], q);
 }
@@ -55,19 +60,20 @@ QN_INLINE void qn_end_blocks(struct qn_q8_sink *to, int first_block, int n)
     {
         const int block = first_block + i;
         for (size_t at = 0; at < each; at += 64)
-            _mm_prefetch((const char *)to->next + (size_t)block * each + at, _MM_HINT_T1);
+            _mm_prefetch((const char *)to->few->next + (size_t)block * each + at, _MM_HINT_T1);
         QN_UNROLL for (int t = 0; t < FEW_TOKENS; t++)
         {
             if (t >= to->tokens)
                 continue;
             const size_t at_scale = qn_q8_scale_at(traits, (size_t)block) * sizeof(float);
-            vf d = vf_set(*(const float *)(const void *)(to->d[t] + at_scale));
+            vf d = vf_set(*(const float *)(const void *)(to->few->d[t] + at_scale));
             vi total = vi_zero();
             if (traits->zero || traits->minimum)
-                total = vi_spread(to->total[t] + block * 4);
-            to->acc[t] = qn_q8_fold(traits, to->sum[i][t], total, vf_load(to->tile->scale[block][to->v]),
-                                    to->tile->min[block][to->v], d, to->acc[t]);
-            to->sum[i][t] = vi_zero();
+                total = vi_spread(to->few->total[t] + block * 4);
+            to->few->acc[t] =
+                qn_q8_fold(traits, to->few->sum[i][t], total, vf_load(to->tile->scale[block][to->v]),
+                           to->tile->min[block][to->v], d, to->few->acc[t]);
+            to->few->sum[i][t] = vi_zero();
         }
     }
 }
