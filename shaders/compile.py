@@ -15,7 +15,7 @@ import sys
 ROW = re.compile(r'^(KERNEL|KERNEL_POOLS|KERNEL_FORMATS)\((\w+), (\w+), "([^"]+)", "([^"]*)", (\d+), (\d+)(?:,\s+"([^"]+)")?\)', re.M)
 FORMAT = re.compile(r"^QN_FORMAT_(?:PLAIN|R|RW)\((\w+), (\w+),", re.M)
 ACTIVATIONS_ONLY = {"Q8_1", "Q8_K"}  # no weights are stored in these
-EXTENSIONS = {"-DCOOPMAT": "GL_KHR_cooperative_matrix", "-DCOOPMAT2": "GL_NV_cooperative_matrix2"}  # by define
+OPTIONAL = ("-DCOOPMAT", "-DCOOPMAT2")  # modules with these need extensions of GLSL that not every compiler has
 
 
 def rows(kernels, formats):
@@ -36,11 +36,10 @@ def vulkan_of(defines):
     return "vulkan1.3" if "-DCOOPMAT2" in defines else "vulkan1.2"
 
 
-def knows(glslc, define):
-    """Whether the compiler has the GLSL extension that modules with that define need."""
-    text = f"#version 450\n#extension {EXTENSIONS[define]} : require\nvoid main() {{}}\n"
-    return subprocess.run([glslc, f"--target-env={vulkan_of([define])}", "-fshader-stage=comp", "-o", os.devnull, "-"],
-                          input=text, text=True, capture_output=True, check=False).returncode == 0
+def knows(glslc, source_dir, define):
+    """Whether the compiler has what modules with that define need."""
+    return subprocess.run([glslc, f"--target-env={vulkan_of([define])}", "-fshader-stage=comp", define, "-o", os.devnull,
+                           str(source_dir / "probe.comp")], capture_output=True, check=False).returncode == 0
 
 
 def inputs_of(depfile):
@@ -60,8 +59,8 @@ def main():
     source_dir = pathlib.Path(kernels_inc).parent
     modules = list(rows(pathlib.Path(kernels_inc).read_text(), pathlib.Path(formats_inc).read_text()))
 
-    for define in EXTENSIONS:
-        if not knows(glslc, define):
+    for define in OPTIONAL:
+        if not knows(glslc, source_dir, define):
             modules = [module for module in modules if define not in module[2]]
 
     folder = pathlib.Path(os.environ.get("QUERN_SPIRV") or pathlib.Path(out_c).with_suffix(".spv"))
@@ -110,7 +109,7 @@ def main():
         for name, code, _, _ in sorted(built):
             whole.update(f"{name} {len(code)} ".encode() + code)
         f.write(f'const char qn_vk_modules_hash[] = "{whole.hexdigest()[:24]}";\n')
-    inputs = sorted({path for _, _, _, paths in built for path in paths})
+    inputs = sorted({str(source_dir / "probe.comp"), *(path for _, _, _, paths in built for path in paths)})
     pathlib.Path(out_d).write_text(f"{out_c}: {' '.join(inputs)}\n")
 
 

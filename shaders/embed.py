@@ -25,7 +25,9 @@ def main():
         for name, path in sorted(files.items()):
             whole.update(f"{name} ".encode() + path.read_bytes())
         f.write(f'const char qn_vk_sources_hash[] = "{whole.hexdigest()[:24]}";\n')
-    pathlib.Path(out_d).write_text(f"{out_c}: {' '.join(map(str, files.values()))}\n", encoding="utf-8")
+    source = pathlib.Path(folders[0])  # in which a file may be new
+    inputs = [*files.values(), source, *(path for path in source.iterdir() if path.is_dir())]
+    pathlib.Path(out_d).write_text(f"{out_c}: {' '.join(map(str, inputs))}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -158,6 +158,7 @@ enum quern_status qn_vk_device_init(struct quern_device *device, uint32_t index,
     if (!status) {
         device->api = device->instance.api;
         qn_vk_facts_read(&device->instance, index, without, &device->facts);
+        qn_vk_facts_limit(&device->facts, &device->shaders);
         if (identity && strcmp(identity, device->facts.identity) != 0)
             status = qn_fail(err, QUERN_ERR_LOST, "Vulkan device %u is not the one that was listed", index);
         else if (device->facts.missing)

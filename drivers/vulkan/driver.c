@@ -45,14 +45,18 @@ static int32_t vk_probe(const struct quern_host *host, struct quern_device_info 
     enum quern_status status = qn_vk_instance_init(&instance, host->callbacks, false, err);
     if (status)
         return status;
-    *n = instance.n_devices;
-    for (uint32_t i = 0; i < instance.n_devices && i < cap; i++) {
+    struct qn_vk_shaders shaders;
+    status = qn_vk_shaders_init(&shaders, host, NULL, err);
+    *n = status ? 0 : instance.n_devices;
+    for (uint32_t i = 0; i < *n && i < cap; i++) {
         struct qn_vk_facts facts;
         qn_vk_facts_read(&instance, i, 0, &facts);
+        qn_vk_facts_limit(&facts, &shaders);
         describe(&instance, &facts, &infos[i]);
     }
+    qn_vk_shaders_finish(&shaders);
     qn_vk_instance_finish(&instance);
-    return QUERN_OK;
+    return status;
 }
 
 /* ---------------------------------------------------------------- device */

@@ -1,6 +1,6 @@
 /* What a physical device says of itself. */
 #include "drivers/vulkan/instance.h"
-#include "drivers/vulkan/kernels.h"
+#include "drivers/vulkan/spirv.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -105,6 +105,13 @@ static uint32_t extension_features(const struct qn_vk_instance *instance, VkPhys
     qn_free(instance->cb, extensions);
     return found;
 }
+
+static const char coopmat_unknown[] =
+#ifdef VK_KHR_cooperative_matrix
+    "the device has none of half floats that are summed in floats";
+#else
+    "this program was built with headers of Vulkan that do not know them";
+#endif
 
 /* The shape of cooperative matrices that kernels use; 0: none, or this build does not know how to ask. */
 static uint32_t coopmat_shape(const struct qn_vk_instance *instance, VkPhysicalDevice device)
@@ -222,6 +229,10 @@ static void read_features(const struct qn_vk_instance *instance, struct qn_vk_fa
         facts->features |= (uint32_t)here[f] << f;
     if (facts->features >> QN_VK_COOPMAT & 1 && v12.shaderFloat16 && v12.vulkanMemoryModel)
         facts->coopmat = coopmat_shape(instance, facts->handle);
+    if (facts->features >> QN_VK_COOPMAT & 1 && facts->coopmat == 0) {
+        facts->features &= ~(1u << QN_VK_COOPMAT);
+        snprintf(facts->no_coopmat, sizeof facts->no_coopmat, "%s", coopmat_unknown);
+    }
     if (facts->coopmat && facts->features >> QN_VK_COOPMAT2 & 1 && v13.maintenance4 &&
         v12.bufferDeviceAddress)
         facts->flexible = flexible_matrices(instance, facts->handle);
@@ -321,4 +332,22 @@ void qn_vk_facts_read(const struct qn_vk_instance *instance, uint32_t index, uin
     read_optional_limits(instance, facts);
     if (facts->queue == QUERN_NONE)
         facts->missing = "a queue that computes";
+}
+
+void qn_vk_facts_limit(struct qn_vk_facts *facts, struct qn_vk_shaders *shaders)
+{
+    static const struct {
+        enum qn_vk_feature feature;
+        enum qn_vk_kernel kernel; /* one of those that need it */
+    } needed[] = {{QN_VK_COOPMAT, QN_VK_ATTENTION_COOPMAT},
+                  {QN_VK_COOPMAT2, QN_VK_MATMUL_COOPMAT2 + QUERN_F16}};
+    struct quern_error why;
+    if (!qn_vk_has_coopmat(facts))
+        facts->features &= ~(1u << QN_VK_COOPMAT2);
+    for (size_t i = 0; i < QN_LEN(needed); i++)
+        if (facts->features >> needed[i].feature & 1 && !qn_vk_can_have(shaders, needed[i].kernel, &why)) {
+            facts->features &= ~(1u << QN_VK_COOPMAT2 | 1u << needed[i].feature);
+            snprintf(facts->no_coopmat, sizeof facts->no_coopmat, "%s: there are no kernels: %.200s",
+                     feature_names[needed[i].feature], why.text);
+        }
 }

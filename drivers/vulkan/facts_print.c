@@ -63,7 +63,7 @@ static void put_shapes(struct lines *lines, const struct qn_vk_instance *instanc
             instance->handle, "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR");
     VkCooperativeMatrixPropertiesKHR shapes[64];
     uint32_t n = QN_LEN(shapes);
-    if (!(facts->features >> QN_VK_COOPMAT & 1) || !get)
+    if (facts->coopmat == 0 || !get)
         return;
     for (uint32_t i = 0; i < n; i++)
         shapes[i] =
@@ -82,8 +82,9 @@ static void put_shapes(struct lines *lines, const struct qn_vk_instance *instanc
 static void put_shapes(struct lines *lines, const struct qn_vk_instance *instance,
                        const struct qn_vk_facts *facts)
 {
-    if (facts->features >> QN_VK_COOPMAT & 1)
-        put(lines, "cooperative matrices: shapes are not known to this build\n");
+    (void)lines;
+    (void)instance;
+    (void)facts;
 }
 #endif
 
@@ -111,6 +112,8 @@ void qn_vk_facts_print(const struct qn_vk_instance *instance, const struct qn_vk
         put(&lines, "cooperative matrices of any size: multiples of %ux%ux%u up to %u, of a %s\n",
             facts->flexible.m, facts->flexible.n, facts->flexible.k, facts->flexible.most,
             facts->flexible.workgroup ? "workgroup" : "subgroup");
+    if (facts->no_coopmat[0])
+        put(&lines, "cooperative matrices are not used: %s\n", facts->no_coopmat);
     put(&lines, "largest allocation: %llu\nlargest storage buffer: %u\nalignment of storage buffers: %llu\n",
         (unsigned long long)facts->max_buffer, l->maxStorageBufferRange,
         (unsigned long long)l->minStorageBufferOffsetAlignment);

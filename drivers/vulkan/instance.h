@@ -54,6 +54,7 @@ struct qn_vk_facts {
     bool fast_dot;          /* it has 8-bit dot products of its own, not put together from others */
     uint32_t coopmat; /* M, N and K, a byte each, of cooperative matrices of half floats summed in floats */
     struct qn_vk_flexible flexible;
+    char no_coopmat[256];  /* why it has the extension and not the feature; "" */
     uint64_t max_buffer;   /* bytes that a buffer and its memory can have */
     uint64_t import_align; /* of memory of the host that becomes a buffer */
     uint64_t max_rounds;   /* of all loops of an invocation together; 0: any number */
@@ -84,6 +85,10 @@ void qn_vk_instance_finish(struct qn_vk_instance *instance);
 /* Facts of physical device i. `without`: bit per feature that is left out whether it is there or not. */
 void qn_vk_facts_read(const struct qn_vk_instance *instance, uint32_t index, uint32_t without,
                       struct qn_vk_facts *facts);
+
+struct qn_vk_shaders;
+/* Leaves out the features whose kernels cannot be had. */
+void qn_vk_facts_limit(struct qn_vk_facts *facts, struct qn_vk_shaders *shaders);
 
 /* Facts for people, lines "name: value". */
 void qn_vk_facts_print(const struct qn_vk_instance *instance, const struct qn_vk_facts *facts, char *text,

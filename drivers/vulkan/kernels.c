@@ -8,20 +8,31 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Whether a list of words, with spaces between them, has this one. */
+static bool has_word(const char *list, const char *word)
+{
+    size_t n = strlen(word);
+    for (; *list; list += strcspn(list, " "), list += strspn(list, " "))
+        if (strcspn(list, " ") == n && memcmp(list, word, n) == 0)
+            return true;
+    return false;
+}
+
 struct qn_vk_kernel_info qn_vk_kernel_info(enum qn_vk_kernel kernel)
 {
     static const struct row {
         enum qn_vk_kernel first;
         const char *name, *source, *define;
         uint32_t n_buffers, n_words;
-        bool pools, formats;
+        bool pools;
+        const char *formats; /* NULL: it has none */
     } rows[] = {
 #define KERNEL(id, name, source, define, n_buffers, n_words) \
-    {QN_VK_##id, #name, source, define, n_buffers, n_words, false, false},
+    {QN_VK_##id, #name, source, define, n_buffers, n_words, false, NULL},
 #define KERNEL_POOLS(id, name, source, define, n_buffers, n_words) \
-    {QN_VK_##id, #name, source, define, n_buffers, n_words, true, false},
+    {QN_VK_##id, #name, source, define, n_buffers, n_words, true, NULL},
 #define KERNEL_FORMATS(id, name, source, define, n_buffers, n_words, formats) \
-    {QN_VK_##id, #name, source, define, n_buffers, n_words, false, true},
+    {QN_VK_##id, #name, source, define, n_buffers, n_words, false, formats},
 #include "shaders/kernels.inc"
     };
     size_t i = QN_LEN(rows) - 1;
@@ -37,6 +48,10 @@ struct qn_vk_kernel_info qn_vk_kernel_info(enum qn_vk_kernel kernel)
                      format ? format : "");
     snprintf(info.defines, sizeof info.defines, "%s%s%s", rows[i].define, format ? " FORMAT_" : "",
              format ? format : "");
+    info.extension = has_word(info.defines, "COOPMAT2")  ? QN_VK_GLSL_COOPMAT2
+                     : has_word(info.defines, "COOPMAT") ? QN_VK_GLSL_COOPMAT
+                                                         : QN_VK_PLAIN_GLSL;
+    info.for_format = !format || strcmp(rows[i].formats, "all") == 0 || has_word(rows[i].formats, format);
     for (int c = 0; c < n; c++)
         info.name[c] = (char)tolower((unsigned char)info.name[c]);
     return info;
@@ -51,4 +66,10 @@ const struct qn_vk_module *qn_vk_module_find(enum qn_vk_kernel kernel)
 {
     struct qn_vk_kernel_info info = qn_vk_kernel_info(kernel);
     return bsearch(info.name, qn_vk_modules, qn_vk_n_modules, sizeof *qn_vk_modules, compare_name);
+}
+
+bool qn_vk_modules_whole(void)
+{
+    return qn_vk_module_find(QN_VK_ATTENTION_COOPMAT) &&
+           qn_vk_module_find((enum qn_vk_kernel)(QN_VK_MATMUL_COOPMAT2 + QUERN_F16));
 }

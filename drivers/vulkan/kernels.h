@@ -27,6 +27,14 @@ enum {
     QN_VK_MAX_NAME = 48
 };
 
+/* What kernels need of GLSL that not every compiler has. */
+enum qn_vk_extension {
+    QN_VK_PLAIN_GLSL,
+    QN_VK_GLSL_COOPMAT,  /* define COOPMAT: GL_KHR_cooperative_matrix */
+    QN_VK_GLSL_COOPMAT2, /* define COOPMAT2: GL_NV_cooperative_matrix2 */
+    QN_VK_EXTENSION_END,
+};
+
 struct qn_vk_kernel_info {
     char name[QN_VK_MAX_NAME]; /* of its module */
     const char *source;        /* file in shaders/ */
@@ -34,6 +42,8 @@ struct qn_vk_kernel_info {
     uint32_t n_buffers;
     uint32_t n_words; /* of push constants */
     bool pools;       /* the last buffer is an array of QN_VK_POOLS */
+    enum qn_vk_extension extension;
+    bool for_format; /* its row asks for it with this number format, or it has none */
 };
 
 struct qn_vk_kernel_info qn_vk_kernel_info(enum qn_vk_kernel kernel);
@@ -48,6 +58,9 @@ extern const struct qn_vk_module qn_vk_modules[];
 extern const size_t qn_vk_n_modules;
 /* Changes when any of them does. */
 extern const char qn_vk_modules_hash[];
+
+/* Whether the build's compiler had all that kernels need. */
+bool qn_vk_modules_whole(void);
 
 /* NULL: this kernel was not built for the format. */
 const struct qn_vk_module *qn_vk_module_find(enum qn_vk_kernel kernel);

@@ -4,8 +4,9 @@
 #include "drivers/vulkan/manifests.h"
 
 #include "base/file.h"
+#include "base/library.h"
 #include "drivers/vulkan/kernels.h"
-#include "drivers/vulkan/sources.h"
+#include "drivers/vulkan/shaderc.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,16 +73,6 @@ static bool version_of(const struct quern_callbacks *cb, const char *path, char 
 static void library_version(const struct quern_callbacks *cb, const char *manifest, const char *library,
                             char *text, size_t size)
 {
-    static const char *const folders[] = {
-#if defined(__x86_64__)
-        "/usr/lib/x86_64-linux-gnu/",
-#elif defined(__aarch64__)
-        "/usr/lib/aarch64-linux-gnu/",
-#endif
-        "/usr/lib64/",
-        "/usr/lib/",
-        "/usr/local/lib/"
-    };
     char path[1024];
     snprintf(text, size, "?");
     if (library[0] == '/') {
@@ -94,11 +85,8 @@ static void library_version(const struct quern_callbacks *cb, const char *manife
         version_of(cb, path, text, size);
         return;
     }
-    for (size_t i = 0; i < QN_LEN(folders); i++) {
-        snprintf(path, sizeof path, "%s%s", folders[i], library);
-        if (version_of(cb, path, text, size))
-            return;
-    }
+    if (qn_library_find(cb, library, path, sizeof path))
+        version_of(cb, path, text, size);
 }
 
 static bool is_manifest(const char *name)
@@ -201,7 +189,8 @@ static void add_all(struct search *search)
 
 /* ---- what else there is ---- */
 
-/* Settings of the loader that change what devices show, and the kernel's nodes of GPUs. */
+/* Settings of the loader that change what devices show, the kernel's nodes of GPUs, and the compiler where
+ * it decides which features can be used. */
 static void describe_machine(const struct quern_callbacks *cb, char *text, size_t size)
 {
     static const char *const variables[] = {"VK_INSTANCE_LAYERS", "VK_LOADER_LAYERS_ENABLE",
@@ -223,6 +212,8 @@ static void describe_machine(const struct quern_callbacks *cb, char *text, size_
                 n += (size_t)snprintf(text + n, size - n, "%s ", path);
         }
     }
+    if (n < size && !qn_vk_modules_whole())
+        qn_shaderc_find(cb, text + n, size - n);
 }
 
 int32_t qn_vk_identify(const struct quern_host *host, struct quern_driver_identity *identity,

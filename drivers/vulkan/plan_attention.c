@@ -401,7 +401,7 @@ static bool choose_coopmat(const struct qn_vk_plan *p, const struct attention *a
     uint32_t m = p->device->facts.coopmat & 255, most = a->kv->head_dim_v <= 256 ? 32 : 16;
     if (p->segment->max_tokens * a->n_share <= 16)
         most = 16;
-    if (!qn_vk_use_coopmat(p) || !qn_vk_module_find(QN_VK_ATTENTION_COOPMAT) ||
+    if (!qn_vk_use_coopmat(p) || !qn_vk_can_have(&p->device->shaders, QN_VK_ATTENTION_COOPMAT, NULL) ||
         COOPMAT_BLOCK % a->at->page_tokens != 0 ||
         QN_VK_COOPMAT_SUBGROUPS * p->device->facts.full_subgroup < (m > most ? m : most))
         return false;

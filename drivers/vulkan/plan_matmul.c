@@ -25,10 +25,11 @@ struct product {
     float scale, softcap, residual_scale;
 };
 
-/* Whether the kernel of that product was built for its weights, and rounding its activations is allowed. */
+/* Whether there is a kernel of that product for its weights, and rounding its activations is allowed. */
 static bool may_round(const struct qn_vk_plan *p, const struct product *product, enum qn_vk_kernel kernel)
 {
-    return !p->segment->exact && qn_vk_module_find(kernel + qn_vk_value(p, product->weight[0])->format);
+    kernel += qn_vk_value(p, product->weight[0])->format;
+    return !p->segment->exact && qn_vk_can_have(&p->device->shaders, kernel, NULL);
 }
 
 /* Kernels for many columns. */

@@ -84,19 +84,34 @@ static void describe(struct qn_shaderc *shaderc)
     }
 }
 
+static const char *const names[] = {
+#if defined(_WIN32)
+    "shaderc_shared.dll",
+#elif defined(__APPLE__)
+    "libshaderc_shared.1.dylib",
+#else
+    "libshaderc_shared.so.1",
+    "libshaderc.so.1",
+#endif
+};
+
+void qn_shaderc_find(const struct quern_callbacks *cb, char *text, size_t size)
+{
+    size_t used = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < QN_LEN(names) && used < size; i++) {
+        char path[256];
+        uint64_t bytes;
+        int64_t written_ns;
+        if (qn_library_find(cb, names[i], path, sizeof path) && qn_file_stat(cb, path, &bytes, &written_ns))
+            used += (size_t)snprintf(text + used, size - used, "%s %llu@%lld ", path,
+                                     (unsigned long long)bytes, (long long)written_ns);
+    }
+}
+
 /* Loads the library, or says why none of its names can be. */
 static bool load_library(struct qn_shaderc *shaderc, char *why, size_t size)
 {
-    static const char *const names[] = {
-#if defined(_WIN32)
-        "shaderc_shared.dll",
-#elif defined(__APPLE__)
-        "libshaderc_shared.1.dylib",
-#else
-        "libshaderc_shared.so.1",
-        "libshaderc.so.1",
-#endif
-    };
     size_t n = 0;
     why[0] = '\0';
     for (size_t i = 0; i < QN_LEN(names) && !shaderc->library; i++) {

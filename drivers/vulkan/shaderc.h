@@ -7,6 +7,9 @@
 
 struct qn_shaderc;
 
+/* The files that it would be loaded from, as far as can be told without that: "PATH BYTES@DATE " each. "":
+ * none; there may still be one in a folder that only the system knows. */
+void qn_shaderc_find(const struct quern_callbacks *cb, char *text, size_t size);
 /* QUERN_ERR_UNSUPPORTED: it is not installed, or lacks a function. On failure *shaderc is NULL. */
 enum quern_status qn_shaderc_open(const struct quern_callbacks *cb, struct qn_shaderc **shaderc,
                                   struct quern_error *err);

@@ -48,11 +48,11 @@ struct key {
     char name[QN_VK_MAX_NAME];
 };
 
-static struct key key_of(const struct qn_shaderc *shaderc, const struct qn_vk_kernel_info *info,
+/* `compiler`: what names it. */
+static struct key key_of(const char *compiler, const struct qn_vk_kernel_info *info,
                          const struct qn_vk_unit *unit)
 {
-    const char *version = qn_shaderc_version(shaderc);
-    struct key key = {.compiler = XXH3_64bits(version, strlen(version)),
+    struct key key = {.compiler = XXH3_64bits(compiler, strlen(compiler)),
                       .defines = XXH3_64bits(info->defines, strlen(info->defines))};
     for (uint32_t i = 0; i < unit->n; i++) {
         key.sources = XXH3_64bits_withSeed(unit->file[i].name, strlen(unit->file[i].name), key.sources);
@@ -119,36 +119,113 @@ static void keep(const struct quern_host *host, const struct key *key, const str
 
 /* ---- compiling ---- */
 
-/* With the lock held: the compiler, and the files that the kernel is made of. */
-static enum quern_status find_sources(struct qn_vk_shaders *shaders, const struct qn_vk_kernel_info *info,
-                                      struct qn_vk_unit *unit, struct quern_error *err)
+/* With the lock held. */
+static enum quern_status load_compiler(struct qn_vk_shaders *shaders, struct quern_error *err)
 {
     if (!shaders->shaderc && !shaders->no_shaderc.status)
         (void)qn_shaderc_open(shaders->host->callbacks, &shaders->shaderc, &shaders->no_shaderc);
-    if (!shaders->shaderc)
-        return qn_fail(err, shaders->no_shaderc.status, "%s", shaders->no_shaderc.text);
-    return qn_vk_unit_gather(&shaders->folder, info->source, unit, err);
+    return shaders->shaderc ? QUERN_OK
+                            : qn_fail(err, shaders->no_shaderc.status, "%s", shaders->no_shaderc.text);
+}
+
+/* What the compiler is known by, and the files that the kernel is made of. Where it can be told which
+ * compiler that would be, one is not loaded for `probe`. */
+static enum quern_status find_sources(struct qn_vk_shaders *shaders, const struct qn_vk_kernel_info *info,
+                                      bool probe, struct qn_vk_unit *unit, struct key *key,
+                                      struct quern_error *err)
+{
+    char found[640] = "";
+    enum quern_status status = QUERN_OK;
+    if (probe)
+        qn_shaderc_find(shaders->host->callbacks, found, sizeof found);
+    qn_mutex_lock(&shaders->lock);
+    if (!found[0])
+        status = load_compiler(shaders, err);
+    if (!status)
+        status = qn_vk_unit_gather(&shaders->folder, info->source, unit, err);
+    qn_mutex_unlock(&shaders->lock);
+    if (!status)
+        *key = key_of(found[0] ? found : qn_shaderc_version(shaders->shaderc), info, unit);
+    return status;
 }
 
 static enum quern_status compile(struct qn_vk_shaders *shaders, const struct qn_vk_kernel_info *info,
-                                 const struct qn_vk_unit *unit, struct qn_vk_spirv *spirv,
-                                 struct quern_error *err)
+                                 const struct qn_vk_unit *unit, const struct key *key,
+                                 struct qn_vk_spirv *spirv, struct quern_error *err)
 {
     const struct quern_host *host = shaders->host;
-    const struct key key = key_of(shaders->shaderc, info, unit);
     enum quern_status status;
-    if (recall(host, &key, spirv, &status, err))
+    if (recall(host, key, spirv, &status, err))
         return status;
-    uint64_t begin = qn_now_ns();
-    status = qn_shaderc_compile(shaders->shaderc, unit, info->defines, &spirv->heap, &spirv->bytes, err);
-    spirv->words = spirv->heap;
-    if (!status || status == QUERN_ERR_UNSUPPORTED)
-        keep(host, &key, spirv, err);
     qn_mutex_lock(&shaders->lock);
-    shaders->n_compiled++;
-    shaders->compile_ns += qn_now_ns() - begin;
+    status = load_compiler(shaders, err);
     qn_mutex_unlock(&shaders->lock);
+    if (!status) {
+        uint64_t begin = qn_now_ns();
+        status = qn_shaderc_compile(shaders->shaderc, unit, info->defines, &spirv->heap, &spirv->bytes, err);
+        spirv->words = spirv->heap;
+        qn_mutex_lock(&shaders->lock);
+        shaders->n_compiled++;
+        shaders->compile_ns += qn_now_ns() - begin;
+        qn_mutex_unlock(&shaders->lock);
+    }
+    if (!status || status == QUERN_ERR_UNSUPPORTED)
+        keep(host, key, spirv, err);
     return status;
+}
+
+/* From the cache, or from the compiler. */
+static enum quern_status get_compiled(struct qn_vk_shaders *shaders, const struct qn_vk_kernel_info *info,
+                                      bool probe, struct qn_vk_spirv *spirv, struct quern_error *err)
+{
+    struct key key;
+    struct qn_vk_unit *unit = qn_alloc(shaders->host->callbacks, 1, sizeof *unit);
+    enum quern_status status = unit ? QUERN_OK : qn_fail_memory(err, "a kernel");
+    if (!status)
+        status = find_sources(shaders, info, probe, unit, &key, err);
+    if (!status)
+        status = compile(shaders, info, unit, &key, spirv, err);
+    qn_free(shaders->host->callbacks, unit);
+    return status;
+}
+
+/* Asks the compiler, if nobody has. */
+static bool has_extension(struct qn_vk_shaders *shaders, enum qn_vk_extension extension,
+                          struct quern_error *why)
+{
+    static const struct qn_vk_kernel_info probes[QN_VK_EXTENSION_END] = {
+        [QN_VK_GLSL_COOPMAT] = {.name = "probe_coopmat", .source = "probe.comp", .defines = "COOPMAT"},
+        [QN_VK_GLSL_COOPMAT2] = {.name = "probe_coopmat2", .source = "probe.comp", .defines = "COOPMAT2"}};
+    qn_mutex_lock(&shaders->lock);
+    struct qn_vk_answer answer = shaders->answers[extension];
+    qn_mutex_unlock(&shaders->lock);
+    if (!answer.known) {
+        struct qn_vk_spirv spirv = {0};
+        enum quern_status status = get_compiled(shaders, &probes[extension], true, &spirv, &answer.why_not);
+        qn_vk_spirv_finish(shaders, &spirv);
+        answer.known = status != QUERN_ERR_MEMORY;
+        answer.yes = !status;
+        qn_mutex_lock(&shaders->lock);
+        shaders->answers[extension] = answer;
+        qn_mutex_unlock(&shaders->lock);
+    }
+    if (!answer.yes)
+        qn_fail(why, QUERN_ERR_UNSUPPORTED, "%s", answer.why_not.text);
+    return answer.yes;
+}
+
+bool qn_vk_can_have(struct qn_vk_shaders *shaders, enum qn_vk_kernel kernel, struct quern_error *why)
+{
+    if (!shaders->folder.path && qn_vk_module_find(kernel))
+        return true;
+    const struct qn_vk_kernel_info info = qn_vk_kernel_info(kernel);
+    if (info.extension == QN_VK_PLAIN_GLSL && qn_vk_module_find(kernel))
+        return true;
+    if (info.extension == QN_VK_PLAIN_GLSL || !info.for_format) {
+        qn_fail(why, QUERN_ERR_UNSUPPORTED, "there is no kernel %s", info.name);
+        return false;
+    }
+    return has_extension(shaders, info.extension, why);
 }
 
 enum quern_status qn_vk_spirv_get(struct qn_vk_shaders *shaders, enum qn_vk_kernel kernel,
@@ -162,17 +239,8 @@ enum quern_status qn_vk_spirv_get(struct qn_vk_shaders *shaders, enum qn_vk_kern
         return QUERN_OK;
     }
     const struct qn_vk_kernel_info info = qn_vk_kernel_info(kernel);
-    struct qn_vk_unit *unit = qn_alloc(shaders->host->callbacks, 1, sizeof *unit);
     struct quern_error why = {0};
-    enum quern_status status = unit ? QUERN_OK : qn_fail_memory(&why, "a kernel");
-    if (!status) {
-        qn_mutex_lock(&shaders->lock);
-        status = find_sources(shaders, &info, unit, &why);
-        qn_mutex_unlock(&shaders->lock);
-    }
-    if (!status)
-        status = compile(shaders, &info, unit, spirv, &why);
-    qn_free(shaders->host->callbacks, unit);
+    enum quern_status status = get_compiled(shaders, &info, false, spirv, &why);
     if (status && status != QUERN_ERR_MEMORY && shaders->folder.path)
         status = QUERN_ERR_PARAM; /* the folder is wrong, not the device */
     return status ? qn_fail(err, status, "kernel %s: %s", info.name, why.text) : QUERN_OK;

@@ -19,6 +19,11 @@ struct qn_vk_shaders {
     struct quern_error no_shaderc;
     uint32_t n_compiled;
     uint64_t compile_ns;
+    /* Whether that compiler has what kernels need; as found out at the first question. */
+    struct qn_vk_answer {
+        bool known, yes;
+        struct quern_error why_not;
+    } answers[QN_VK_EXTENSION_END];
 };
 
 struct qn_vk_spirv {
@@ -31,6 +36,11 @@ struct qn_vk_spirv {
 enum quern_status qn_vk_shaders_init(struct qn_vk_shaders *shaders, const struct quern_host *host,
                                      const char *folder, struct quern_error *err);
 void qn_vk_shaders_finish(struct qn_vk_shaders *shaders);
+
+/* Whether the kernel can be had: it is in the program, or the compiler has what it needs, which is tried in
+ * little once for each compiler and kept in the cache. Any number of threads may ask at once. why: may be
+ * NULL. */
+bool qn_vk_can_have(struct qn_vk_shaders *shaders, enum qn_vk_kernel kernel, struct quern_error *why);
 
 /* The kernel's SPIR-V. Any number of threads may ask at once. QUERN_ERR_UNSUPPORTED: it cannot be had, and
  * why; QUERN_ERR_PARAM: from the folder it cannot. */

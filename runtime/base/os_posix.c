@@ -14,6 +14,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -431,6 +432,34 @@ bool qn_library_path(const void *symbol, char *path, size_t size)
         return false;
     int n = snprintf(path, size, "%s", info.dli_fname);
     return n > 0 && (size_t)n < size;
+}
+
+bool qn_library_find(const struct quern_callbacks *cb, const char *name, char *path, size_t size)
+{
+    static const char *const folders[] = {
+#if defined(__x86_64__)
+        "/usr/lib/x86_64-linux-gnu",
+#elif defined(__aarch64__)
+        "/usr/lib/aarch64-linux-gnu",
+#endif
+        "/usr/lib64",
+        "/usr/lib",
+        "/usr/local/lib",
+    };
+    const char *at = getenv("LD_LIBRARY_PATH"); /* as the system does, which loads it */
+    while (at && *at) {
+        size_t n = strcspn(at, ":");
+        snprintf(path, size, "%.*s/%s", (int)n, at, name);
+        if (n > 0 && qn_file_stat(cb, path, NULL, NULL))
+            return true;
+        at += n + (at[n] == ':');
+    }
+    for (size_t i = 0; i < QN_LEN(folders); i++) {
+        snprintf(path, size, "%s/%s", folders[i], name);
+        if (qn_file_stat(cb, path, NULL, NULL))
+            return true;
+    }
+    return false;
 }
 
 void qn_library_close(void *library)

@@ -499,6 +499,15 @@ bool qn_library_path(const void *symbol, char *path, size_t size)
            WideCharToMultiByte(CP_UTF8, 0, wide, -1, path, (int)size, NULL, NULL) > 0;
 }
 
+bool qn_library_find(const struct quern_callbacks *cb, const char *name, char *path, size_t size)
+{
+    (void)cb;
+    (void)name;
+    (void)path;
+    (void)size;
+    return false;
+}
+
 void qn_library_close(void *library)
 {
     if (library)

@@ -1,8 +1,12 @@
-/* What a kernel's source includes, and where from. */
+/* What a kernel's source includes, and where from; which kernels can be had. */
 #include "drivers/vulkan/sources.h"
 
 #include "base/file.h"
+#include "device/registry.h"
+#include "drivers/vulkan/spirv.h"
 #include "test.h"
+
+#include <unistd.h>
 
 static struct quern_callbacks cb;
 
@@ -87,10 +91,71 @@ static void test_program(void **state)
     remove("test_sources.dir");
 }
 
+/* The folder has nothing in it: all is as in the program, and is to be compiled. */
+static void open_shaders(struct qn_vk_shaders *shaders, const struct quern_host *host, const char *folder)
+{
+    assert_int_equal(qn_vk_shaders_init(shaders, host, folder, NULL), QUERN_OK);
+}
+
+/* Kernels that not every compiler can compile: what is said of them is so, the compiler is asked once, and by
+ * later processes not at all. */
+static void test_compiler(void **state)
+{
+    (void)state;
+    static const enum qn_vk_kernel optional[] = {QN_VK_ATTENTION_COOPMAT, QN_VK_MATMUL_COOPMAT2 + QUERN_F16};
+    char folder[] = "/tmp/quern-kernels-XXXXXX", command[64], found[640];
+    struct quern_cache *cache;
+    struct qn_vk_shaders shaders;
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(quern_cache_open(&cache, folder, 0, &cb, NULL), QUERN_OK);
+    const struct quern_host host = qn_device_host(&cb, cache);
+    qn_shaderc_find(&cb, found, sizeof found);
+    for (size_t i = 0; i < QN_LEN(optional); i++) {
+        struct quern_error why = {0}, err = {0};
+        struct qn_vk_spirv spirv;
+        open_shaders(&shaders, &host, folder);
+        bool yes = qn_vk_can_have(&shaders, optional[i], &why);
+        uint32_t n = shaders.n_compiled;
+        printf("%s: %s\n", qn_vk_kernel_info(optional[i]).name, yes ? "yes" : why.text);
+        assert_true(yes || why.text[0]);
+        assert_true(n == 1 || (n == 0 && shaders.no_shaderc.status));
+        assert_int_equal(qn_vk_can_have(&shaders, optional[i], NULL), yes);
+        assert_int_equal(shaders.n_compiled, n);
+        assert_int_equal(qn_vk_spirv_get(&shaders, optional[i], &spirv, &err) == QUERN_OK, yes);
+        qn_vk_spirv_finish(&shaders, &spirv);
+        qn_vk_shaders_finish(&shaders);
+
+        open_shaders(&shaders, &host, folder);
+        assert_int_equal(qn_vk_can_have(&shaders, optional[i], &err), yes);
+        assert_string_equal(yes ? why.text : err.text, why.text);
+        assert_int_equal(shaders.n_compiled, 0);
+        assert_true(!found[0] || (!shaders.shaderc && !shaders.no_shaderc.status)); /* it was not loaded */
+        qn_vk_shaders_finish(&shaders);
+
+        open_shaders(&shaders, &host, NULL); /* what is in the program needs no compiler */
+        if (qn_vk_module_find(optional[i]))
+            assert_true(qn_vk_can_have(&shaders, optional[i], NULL) && !shaders.answers[1 + i].known);
+        else
+            assert_int_equal(qn_vk_can_have(&shaders, optional[i], NULL), yes);
+        qn_vk_shaders_finish(&shaders);
+    }
+    open_shaders(&shaders, &host, NULL);
+    assert_true(qn_vk_can_have(&shaders, QN_VK_MATVEC + QUERN_Q4_0, NULL));
+    struct quern_error why;
+    assert_false(qn_vk_can_have(&shaders, QN_VK_MATVEC8 + QUERN_F16, &why));
+    assert_string_equal(why.text, "there is no kernel matvec8_f16");
+    assert_false(qn_vk_can_have(&shaders, QN_VK_MATMUL_COOPMAT + QUERN_BF16, &why)); /* whatever compiler */
+    assert_string_equal(why.text, "there is no kernel matmul_coopmat_bf16");
+    qn_vk_shaders_finish(&shaders);
+    quern_cache_close(&cache);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
     cb = qn_callbacks_resolve(NULL);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_includes), cmocka_unit_test(test_faults),
-                                       cmocka_unit_test(test_program)};
+                                       cmocka_unit_test(test_program), cmocka_unit_test(test_compiler)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
