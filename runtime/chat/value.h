@@ -5,7 +5,7 @@
 #ifndef QN_CHAT_VALUE_H
 #define QN_CHAT_VALUE_H
 
-#include "chat/arena.h"
+#include "base/arena.h"
 
 enum {
     QN_CHAT_SOURCE_MAX = 1 << 20,   /* bytes of a template */

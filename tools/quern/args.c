@@ -1,6 +1,8 @@
 /* Parsing and explaining options, driven by the tables of the verbs. */
 #include "args.h"
 
+#include "base/guess.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
@@ -72,56 +74,9 @@ static const struct arg_option *find_option(const struct verb *verb, const char 
 
 /* ---- guessing ---- */
 
-void arg_guess_start(struct arg_guess *guess, const char *word)
-{
-    *guess = (struct arg_guess){.word = word, .distance = SIZE_MAX};
-}
-
-/* Levenshtein distance of two short words. */
-static size_t distance(const char *a, size_t n_a, const char *b, size_t n_b)
-{
-    enum { LONGEST = 47 };
-    size_t row[LONGEST + 1];
-    if (n_a > LONGEST || n_b > LONGEST)
-        return SIZE_MAX;
-    for (size_t j = 0; j <= n_b; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= n_a; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= n_b; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            diagonal = row[j];
-            best = row[j] + 1 < best ? row[j] + 1 : best;
-            row[j] = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
-        }
-    }
-    return row[n_b];
-}
-
-void arg_guess_try(struct arg_guess *guess, const char *candidate, size_t length)
-{
-    size_t n = strlen(guess->word);
-    size_t d = distance(guess->word, n, candidate, length);
-    if (n > 3 && length > n && memcmp(guess->word, candidate, n) == 0)
-        d = 1; /* the beginning of it */
-    if (d < guess->distance && length < sizeof guess->best) {
-        memcpy(guess->best, candidate, length);
-        guess->best[length] = '\0';
-        guess->distance = d;
-    }
-}
-
-const char *arg_guess_end(const struct arg_guess *guess)
-{
-    size_t n = strlen(guess->word);
-    size_t limit = n <= 2 ? 0 : n <= 4 ? 1 : n <= 8 ? 2 : 3;
-    return guess->distance <= limit ? guess->best : NULL;
-}
-
 static void guess_name(void *user, const char *name, size_t length)
 {
-    arg_guess_try(user, name, length);
+    qn_guess_try(user, name, length);
 }
 
 static int unknown_option(const struct verb *verb, const char *word, size_t length)
@@ -131,13 +86,13 @@ static int unknown_option(const struct verb *verb, const char *word, size_t leng
             return verb_usage(verb, "there is no option %s: %s", foreign[i].name, foreign[i].answer);
     char name[64];
     snprintf(name, sizeof name, "%.*s", (int)length, word);
-    struct arg_guess guess;
-    arg_guess_start(&guess, name);
+    struct qn_guess guess;
+    qn_guess_start(&guess, name);
     for (size_t t = 0; t < VERB_TABLES; t++)
         for (size_t i = 0; i < verb->tables[t].n; i++)
             if (!verb->tables[t].options[i].hidden)
                 arg_each_name(&verb->tables[t].options[i], guess_name, &guess);
-    const char *best = arg_guess_end(&guess);
+    const char *best = qn_guess_end(&guess);
     if (best)
         return verb_usage(verb, "there is no option %s; did you mean %s?", name, best);
     return verb_usage(verb, "there is no option %s", name);

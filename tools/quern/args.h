@@ -81,16 +81,6 @@ void verb_help(const struct verb *verb, FILE *out);
 void arg_each_name(const struct arg_option *option, void (*each)(void *user, const char *name, size_t length),
                    void *user);
 
-/* The candidate closest to a mistyped word, NULL where none is close. */
-struct arg_guess {
-    const char *word;
-    char best[48];
-    size_t distance;
-};
-void arg_guess_start(struct arg_guess *guess, const char *word);
-void arg_guess_try(struct arg_guess *guess, const char *candidate, size_t length);
-const char *arg_guess_end(const struct arg_guess *guess);
-
 /* Memory that the command cannot go on without: prints a line and exits where there is none. */
 void *need_memory(void *ptr, size_t n, size_t size);
 

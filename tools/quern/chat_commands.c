@@ -2,6 +2,8 @@
 #include "chat.h"
 #include "term.h"
 
+#include "base/guess.h"
+
 #include <string.h>
 
 struct command {
@@ -145,16 +147,16 @@ static int unknown(const char *word, size_t n)
 {
     char name[64];
     snprintf(name, sizeof name, "%.*s", n < sizeof name ? (int)n : (int)sizeof name - 1, word);
-    struct arg_guess guess;
-    arg_guess_start(&guess, name);
+    struct qn_guess guess;
+    qn_guess_start(&guess, name);
     for (size_t i = 0; i < ARG_N(commands); i++)
         for (const char *at = commands[i].names; *at;) {
             size_t length = strcspn(at, ", ");
-            arg_guess_try(&guess, at, length);
+            qn_guess_try(&guess, at, length);
             at += length;
             at += strspn(at, ", ");
         }
-    const char *best = arg_guess_end(&guess);
+    const char *best = qn_guess_end(&guess);
     if (best)
         return fault_text(NULL, "there is no command /%s; did you mean /%s? (/help lists them)", name, best);
     return fault_text(NULL, "there is no command /%s (/help lists them)", name);

@@ -2,6 +2,8 @@
 #include "lines.h"
 #include "verbs.h"
 
+#include "base/guess.h"
+
 #include <string.h>
 
 struct help_options {
@@ -34,11 +36,11 @@ static int run_help(const void *options, const struct arg_list *rest)
             return EXIT_DONE;
         }
     }
-    struct arg_guess guess;
-    arg_guess_start(&guess, name);
+    struct qn_guess guess;
+    qn_guess_start(&guess, name);
     for (size_t i = 0; i < N_VERBS; i++)
-        arg_guess_try(&guess, verbs[i]->name, strlen(verbs[i]->name));
-    const char *best = arg_guess_end(&guess);
+        qn_guess_try(&guess, verbs[i]->name, strlen(verbs[i]->name));
+    const char *best = qn_guess_end(&guess);
     return verb_usage(&verb_help_, "there is no verb %s%s%s%s", name, best ? "; did you mean " : "",
                       best ? best : "", best ? "?" : "");
 }

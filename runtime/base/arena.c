@@ -1,4 +1,4 @@
-#include "chat/arena.h"
+#include "base/arena.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
-/* Memory that is given back all at once: one arena for a template, one for each rendering. It counts what it
+/* Memory that is given back all at once: one arena for all that goes together. It counts what it
  * takes from the host, and stops at a limit. */
-#ifndef QN_CHAT_ARENA_H
-#define QN_CHAT_ARENA_H
+#ifndef QN_BASE_ARENA_H
+#define QN_BASE_ARENA_H
 
 #include "base/host.h"
 
