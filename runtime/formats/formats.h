@@ -19,6 +19,14 @@ struct qn_format {
 /* The row of a format, or NULL for a number that none has. */
 const struct qn_format *qn_format_get(enum quern_format format);
 
+/* The format of weights with that name of n characters; QUERN_FORMAT_END: there is none. */
+enum quern_format qn_format_find(const char *name, size_t n);
+
+/* A setting may be one for a format alone, whose name stands before its last word:
+ * "kernels.matvec.Q4_K.lanes" to "kernels.matvec.lanes" and Q4_K. False: no format is in it. */
+enum { QN_SETTING_NAME = 96 };
+bool qn_setting_split(const char *setting, char name[QN_SETTING_NAME], enum quern_format *format);
+
 /* Bytes of a row of n weights; n must be a multiple of block_len. */
 uint64_t qn_format_row_bytes(enum quern_format format, uint64_t n);
 

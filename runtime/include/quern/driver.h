@@ -340,7 +340,7 @@ struct quern_host {
 };
 
 /* Settings from profile, command line and environment: names and values as text. A driver ignores names that
- * it does not know and refuses values that it cannot use. */
+ * it does not know and refuses values that it cannot use. Of two with one name the later one counts. */
 struct quern_setting {
     const char *name;
     const char *value;
@@ -351,6 +351,46 @@ struct quern_profile_view {
     uint32_t n_settings;
     const struct quern_setting *settings;
 };
+
+/* What the text of a setting that a profile may give stands for. Profiles are checked by it and may write it
+ * in other words; a driver gets it as it is here. */
+enum quern_tunable_type {
+    QUERN_TUNABLE_FLAG = 0,  /* "0" or "1"; profiles: off, on */
+    QUERN_TUNABLE_COUNT = 1, /* "64" */
+    QUERN_TUNABLE_BYTES = 2, /* "65536"; profiles: 64 KiB */
+    QUERN_TUNABLE_TIME = 3,  /* microseconds, "100000"; profiles: 100 ms */
+    QUERN_TUNABLE_WORD = 4,  /* one of `choices` */
+    QUERN_TUNABLE_RATE = 5,  /* bytes or operations a second, "68000000000"; profiles: 68 GB/s, 4 TOP/s */
+};
+
+enum quern_tunable_flags {
+    QUERN_TUNABLE_FORMATS = 1, /* each number format of weights may have a value of its own */
+    QUERN_TUNABLE_SPEED = 2,   /* changes how fast things are: values are worth trying */
+};
+
+/* Something about a device that a profile may say: a setting. One for a number format alone has the format's
+ * name before the last word: "kernels.matvec.Q4_K.lanes". */
+struct quern_tunable {
+    const char *name; /* where it stands in a profile: "kernels.matvec.lanes" */
+    uint32_t type;    /* enum quern_tunable_type */
+    uint32_t flags;   /* enum quern_tunable_flags */
+    uint64_t min, max;
+    const char *choices; /* words, or the only numbers, separated by spaces; NULL: all from min to max */
+    const char *preset;  /* what holds where no profile says anything, for people */
+    const char *help;    /* what it is, for people: a sentence without its full stop */
+};
+
+/* They live as long as the program. */
+struct quern_tunables {
+    uint32_t struct_size;
+    uint32_t n, stride; /* bytes from one to the next */
+    const struct quern_tunable *items;
+};
+
+static inline const struct quern_tunable *quern_tunable_at(const struct quern_tunables *table, uint32_t i)
+{
+    return (const struct quern_tunable *)((const char *)table->items + (size_t)i * table->stride);
+}
 
 /* ---------------------------------------------------------------- device */
 
@@ -378,6 +418,10 @@ struct quern_device_info {
      * known. */
     char identity[128];
     char facts[4096]; /* what else is known, for people: lines "name: value" */
+    /* What profiles ask for. 0, "": not known. */
+    uint32_t vendor_id, device_id; /* of PCI, or of Khronos */
+    char driver_name[64];          /* "radv", "NVIDIA" */
+    char driver_version[64];       /* numbers with dots: "23.1.4" */
 };
 
 enum quern_heap_flags {
@@ -608,6 +652,12 @@ struct quern_driver {
     /* Lays out rows of a weight; the rows are valid during the call. */
     int32_t (*weights_prepare)(struct quern_device *device, const struct quern_weight_rows *rows,
                                struct quern_error *err);
+    /* What profiles may say about the driver's devices. struct_size is set by the caller. */
+    void (*tunables)(struct quern_tunables *tunables);
+    /* Which settings do not fit each other, on any device: calls `fault` with the name of one and a sentence.
+     * Each by itself is within what its tunable says. */
+    void (*check)(const struct quern_profile_view *profile,
+                  void (*fault)(void *user, const char *setting, const char *why), void *user);
 };
 
 /* Whether the table has this function. */
