@@ -144,11 +144,35 @@ done:
     return status;
 }
 
-enum quern_status qn_vk_device_init(struct quern_device *device, uint32_t index, const char *identity,
-                                    uint32_t without, bool validate, struct quern_error *err)
+/* What a device says of itself is at most what its settings say. */
+static void clamp_facts(const struct qn_vk_settings *settings, struct qn_vk_facts *facts)
 {
+    VkPhysicalDeviceLimits *limits = &facts->properties.limits;
+    struct {
+        enum qn_vk_setting id;
+        uint32_t *limit;
+    } const clamped[] = {{QN_VK_SET_STORAGE_BUFFER, &limits->maxStorageBufferRange},
+                         {QN_VK_SET_SHARED_MEMORY, &limits->maxComputeSharedMemorySize},
+                         {QN_VK_SET_INVOCATIONS, &limits->maxComputeWorkGroupInvocations}};
+    for (size_t i = 0; i < QN_LEN(clamped); i++)
+        if (qn_vk_set(settings, clamped[i].id) < *clamped[i].limit)
+            *clamped[i].limit = (uint32_t)qn_vk_set(settings, clamped[i].id);
+    if (qn_vk_set(settings, QN_VK_SET_ALLOCATION) < facts->max_buffer)
+        facts->max_buffer = qn_vk_set(settings, QN_VK_SET_ALLOCATION);
+    uint64_t rounds = qn_vk_set(settings, QN_VK_SET_LOOP_ROUNDS);
+    if (facts->max_rounds == 0 || rounds < facts->max_rounds)
+        facts->max_rounds = rounds == QN_VK_UNSET ? facts->max_rounds : rounds;
+    uint64_t percent = qn_vk_set(settings, QN_VK_SET_MEMORY_FRACTION);
+    for (uint32_t h = 0; h < facts->memory.memoryHeapCount && percent < 100; h++)
+        facts->memory.memoryHeaps[h].size = facts->memory.memoryHeaps[h].size / 100 * percent;
+}
+
+enum quern_status qn_vk_device_init(struct quern_device *device, uint32_t index, struct quern_error *err)
+{
+    const struct qn_vk_settings *settings = &device->settings;
+    const char *identity = settings->identity;
     uint64_t begin = qn_now_ns();
-    enum quern_status status = qn_vk_instance_init(&device->instance, device->cb, validate, err);
+    enum quern_status status = qn_vk_instance_init(&device->instance, device->cb, settings->validate, err);
     if (status)
         return status;
     uint64_t made = qn_now_ns();
@@ -157,8 +181,9 @@ enum quern_status qn_vk_device_init(struct quern_device *device, uint32_t index,
         status = qn_fail(err, QUERN_ERR_PARAM, "there is no Vulkan device %u", index);
     if (!status) {
         device->api = device->instance.api;
-        qn_vk_facts_read(&device->instance, index, without, &device->facts);
+        qn_vk_facts_read(&device->instance, index, settings->without, &device->facts);
         qn_vk_facts_limit(&device->facts, &device->shaders);
+        clamp_facts(settings, &device->facts);
         if (identity && strcmp(identity, device->facts.identity) != 0)
             status = qn_fail(err, QUERN_ERR_LOST, "Vulkan device %u is not the one that was listed", index);
         else if (device->facts.missing)

@@ -4,6 +4,7 @@
 #define QN_VK_DEVICE_H
 
 #include "drivers/vulkan/instance.h"
+#include "drivers/vulkan/settings.h"
 #include "drivers/vulkan/spirv.h"
 
 /* VK(device, call(arguments)): the call's result; on failure `status` is set and control goes to `done`. */
@@ -91,8 +92,7 @@ struct qn_vk_copy {
 struct quern_device {
     bool imports;       /* memory of the host can become buffers */
     bool unsure_import; /* whether that is as fast, is to be measured */
-    bool coopmat;       /* cooperative matrices are used on software too, where they are no gain */
-    bool dot8;          /* 8-bit dot products for many tokens too where the device puts them together */
+    struct qn_vk_settings settings;
     PFN_vkGetMemoryHostPointerPropertiesEXT host_pointer_properties;
     const struct quern_host *host;
     const struct quern_callbacks *cb;
@@ -129,9 +129,8 @@ static inline void qn_vk_phase_add(struct quern_device *device, enum qn_vk_phase
 
 /* ---- device.c ---- */
 
-/* identity: what the device must be, NULL: whatever has that index. QUERN_ERR_LOST where it is another. */
-enum quern_status qn_vk_device_init(struct quern_device *device, uint32_t index, const char *identity,
-                                    uint32_t without, bool validate, struct quern_error *err);
+/* With the settings. QUERN_ERR_LOST where the device of that index is another than the one that they name. */
+enum quern_status qn_vk_device_init(struct quern_device *device, uint32_t index, struct quern_error *err);
 void qn_vk_device_finish(struct quern_device *device);
 /* Command buffers of the device's pool, for qn_vk_submit. */
 enum quern_status qn_vk_commands(struct quern_device *device, VkCommandBuffer *commands, uint32_t n,

@@ -35,6 +35,10 @@ static void describe(const struct qn_vk_instance *instance, const struct qn_vk_f
     info->memory = memory_of(facts);
     snprintf(info->identity, sizeof info->identity, "%s", facts->identity);
     qn_vk_facts_print(instance, facts, info->facts, sizeof info->facts);
+    info->vendor_id = facts->properties.vendorID;
+    info->device_id = facts->properties.deviceID;
+    snprintf(info->driver_name, sizeof info->driver_name, "%.60s", facts->driver_name);
+    snprintf(info->driver_version, sizeof info->driver_version, "%.60s", facts->driver_version);
 }
 
 static int32_t vk_probe(const struct quern_host *host, struct quern_device_info *infos, uint32_t cap,
@@ -61,56 +65,12 @@ static int32_t vk_probe(const struct quern_host *host, struct quern_device_info 
 
 /* ---------------------------------------------------------------- device */
 
-struct settings {
-    const char *shaders; /* folder, NULL: none */
-    bool validate;
-    uint32_t without;
-    const char *identity; /* NULL: any */
-    const char *import;   /* weights stay in the host's memory where the device takes that: 0, 1; NULL: where
-                             it was measured to be as fast */
-    bool coopmat;         /* cooperative matrices on a software device too */
-    bool dot8;            /* products of many tokens in 8 bits on a device that has no fast ones too */
-    const char *submit;   /* microseconds that a submit may take, 0: any time; NULL: as suits the device */
-};
-
-static enum quern_status read_settings(const struct quern_profile_view *profile, struct settings *settings,
-                                       struct quern_error *err)
-{
-    enum quern_status status = QUERN_OK;
-    *settings = (struct settings){0};
-    for (uint32_t i = 0; profile && i < profile->n_settings && !status; i++) {
-        const struct quern_setting *setting = &profile->settings[i];
-        if (strcmp(setting->name, "vk-validate") == 0)
-            settings->validate = strcmp(setting->value, "0") != 0;
-        else if (strcmp(setting->name, "vk-shaders") == 0)
-            settings->shaders = setting->value;
-        else if (strcmp(setting->name, "vk-disable") == 0)
-            status = qn_vk_features_parse(setting->value, &settings->without, err);
-        else if (strcmp(setting->name, "identity") == 0 && setting->value[0])
-            settings->identity = setting->value;
-        else if (strcmp(setting->name, "vk-import") == 0)
-            settings->import = setting->value;
-        else if (strcmp(setting->name, "vk-coopmat") == 0)
-            settings->coopmat = strcmp(setting->value, "0") != 0;
-        else if (strcmp(setting->name, "vk-dot8") == 0)
-            settings->dot8 = strcmp(setting->value, "0") != 0;
-        else if (strcmp(setting->name, "vk-submit-us") == 0)
-            settings->submit = setting->value;
-    }
-    if (!status && settings->submit &&
-        (!settings->submit[0] || settings->submit[strspn(settings->submit, "0123456789")] ||
-         strlen(settings->submit) > 9))
-        status = qn_fail(err, QUERN_ERR_PARAM,
-                         "setting vk-submit-us is \"%.40s\", expected microseconds: 0 to 999999999",
-                         settings->submit);
-    return status;
-}
-
 /* Systems reset a GPU after about 2 s, phones earlier; what it draws waits as long as a submit takes. */
-static uint64_t submit_ns(const struct quern_device *device, const char *setting)
+static uint64_t submit_ns(const struct quern_device *device)
 {
-    if (setting)
-        return strtoull(setting, NULL, 10) * 1000;
+    uint64_t us = qn_vk_set(&device->settings, QN_VK_SET_SUBMIT_BUDGET);
+    if (us != QN_VK_UNSET)
+        return us * 1000;
     switch (device->facts.type) {
     case QUERN_DEVICE_INTEGRATED_GPU:
         return 100 * 1000000;
@@ -126,28 +86,30 @@ static int32_t vk_open(const struct quern_host *host, uint32_t index,
                        struct quern_error *err)
 {
     *out = NULL;
-    struct settings settings;
-    enum quern_status status = read_settings(profile, &settings, err);
-    if (status)
-        return status;
     struct quern_device *device = qn_zalloc(host->callbacks, 1, sizeof *device);
     if (!device)
         return qn_fail_memory(err, "the Vulkan device");
     device->host = host;
     device->cb = host->callbacks;
-    device->imports = !settings.import || strcmp(settings.import, "0") != 0;
-    device->unsure_import = !settings.import;
-    device->coopmat = settings.coopmat;
-    device->dot8 = settings.dot8;
-    status = qn_vk_shaders_init(&device->shaders, host, settings.shaders, err);
+    struct qn_vk_settings *settings = &device->settings;
+    enum quern_status status = qn_vk_settings_read(profile, settings, err);
+    uint64_t import = qn_vk_set(settings, QN_VK_SET_MEMORY_IMPORT);
+    device->imports = import != QN_VK_IMPORT_OFF;
+    device->unsure_import = import == QN_VK_IMPORT_MEASURE || import == QN_VK_UNSET;
+    bool has_shaders = false;
+    if (!status) {
+        status = qn_vk_shaders_init(&device->shaders, host, settings->shaders, err);
+        has_shaders = !status;
+    }
     if (!status)
-        status =
-            qn_vk_device_init(device, index, settings.identity, settings.without, settings.validate, err);
+        status = qn_vk_device_init(device, index, err);
+    settings->shaders = settings->identity = NULL; /* the caller's */
     if (status) {
-        qn_vk_shaders_finish(&device->shaders);
+        if (has_shaders)
+            qn_vk_shaders_finish(&device->shaders);
         qn_free(host->callbacks, device);
     } else {
-        device->submit_ns = submit_ns(device, settings.submit);
+        device->submit_ns = submit_ns(device);
         *out = device;
     }
     return status;
@@ -317,6 +279,8 @@ static const struct quern_driver quern_driver_vulkan = {
 #endif
     .buffer_create_parts = vk_buffer_create_parts,
     .memory = vk_memory,
+    .tunables = qn_vk_tunables,
+    .check = qn_vk_check,
 };
 
 const struct quern_driver *quern_vulkan_driver_get(uint32_t abi)

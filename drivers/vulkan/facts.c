@@ -6,15 +6,8 @@
 #include <string.h>
 
 static const char *const feature_names[QN_VK_FEATURE_END] = {
-    [QN_VK_INT_DOT] = "int-dot",
-    [QN_VK_SUBGROUP] = "subgroup",
-    [QN_VK_SUBGROUP_SIZE] = "subgroup-size",
-    [QN_VK_FLOAT16] = "float16",
-    [QN_VK_STORAGE8] = "storage8",
-    [QN_VK_COOPMAT] = "coopmat",
-    [QN_VK_COOPMAT2] = "coopmat2",
-    [QN_VK_MEMORY_BUDGET] = "memory-budget",
-    [QN_VK_HOST_IMPORT] = "host-import",
+#define FEATURE(id, name, help) [QN_VK_##id] = name,
+#include "drivers/vulkan/features.inc"
 };
 
 void qn_vk_features_print(uint32_t features, char *text, size_t size)
@@ -255,6 +248,23 @@ static void write_identity(struct qn_vk_facts *facts, const VkPhysicalDeviceIDPr
              facts->properties.deviceID, facts->properties.driverVersion);
 }
 
+/* The first number with dots in what the driver says of itself; else the number that it has as a version of
+ * Vulkan's kind. */
+static void write_version(struct qn_vk_facts *facts, const char *info)
+{
+    uint32_t version = facts->properties.driverVersion;
+    for (const char *at = info; *at; at += strcspn(at, "0123456789")) {
+        size_t n = strspn(at, "0123456789.");
+        if (memchr(at, '.', n) && at[0] != '.' && at[n - 1] != '.') {
+            snprintf(facts->driver_version, sizeof facts->driver_version, "%.*s", (int)(n < 60 ? n : 60), at);
+            return;
+        }
+        at += n;
+    }
+    snprintf(facts->driver_version, sizeof facts->driver_version, "%u.%u.%u", VK_API_VERSION_MAJOR(version),
+             VK_API_VERSION_MINOR(version), VK_API_VERSION_PATCH(version));
+}
+
 /* Limits that not every device tells. */
 static void read_optional_limits(const struct qn_vk_instance *instance, struct qn_vk_facts *facts)
 {
@@ -319,6 +329,8 @@ void qn_vk_facts_read(const struct qn_vk_instance *instance, uint32_t index, uin
     snprintf(facts->driver, sizeof facts->driver, "%.40s %.40s (Vulkan %u.%u.%u)", driver.driverName,
              driver.driverInfo, VK_API_VERSION_MAJOR(version), VK_API_VERSION_MINOR(version),
              VK_API_VERSION_PATCH(version));
+    snprintf(facts->driver_name, sizeof facts->driver_name, "%.60s", driver.driverName);
+    write_version(facts, driver.driverInfo);
     /* Mesa's LP_MAX_TGSI_LOOP_ITERATIONS: after as many rounds it leaves every loop, and says nothing. */
     facts->max_rounds = driver.driverID == VK_DRIVER_ID_MESA_LLVMPIPE ? 65535 : 0;
     read_features(instance, facts, &subgroup);

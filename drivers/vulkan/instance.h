@@ -16,17 +16,10 @@ struct qn_vk_api {
 #include "drivers/vulkan/functions.inc"
 };
 
-/* Optional features, in the order of their names in facts.c. */
+/* Optional features: see features.inc. */
 enum qn_vk_feature {
-    QN_VK_INT_DOT,       /* 4x8-bit integer dot products */
-    QN_VK_SUBGROUP,      /* arithmetic within subgroups */
-    QN_VK_SUBGROUP_SIZE, /* a kernel may ask for a subgroup size */
-    QN_VK_FLOAT16,       /* arithmetic in half floats */
-    QN_VK_STORAGE8,      /* 8-bit storage */
-    QN_VK_COOPMAT,       /* cooperative matrices (KHR) */
-    QN_VK_COOPMAT2,      /* and those of NV, second version */
-    QN_VK_MEMORY_BUDGET, /* how much memory is left */
-    QN_VK_HOST_IMPORT,   /* buffers over memory of the host */
+#define FEATURE(id, name, help) QN_VK_##id,
+#include "drivers/vulkan/features.inc"
     QN_VK_FEATURE_END,
 };
 
@@ -44,11 +37,12 @@ struct qn_vk_facts {
     VkPhysicalDevice handle;
     VkPhysicalDeviceProperties properties;
     VkPhysicalDeviceMemoryProperties memory;
-    char driver[128];   /* "llvmpipe 22.3.6 (Vulkan 1.3.230)" */
-    uint32_t type;      /* enum quern_device_type */
-    uint32_t features;  /* bit per enum qn_vk_feature */
-    uint32_t queue;     /* family that computes, QUERN_NONE: there is none */
-    uint32_t time_bits; /* of its timestamps that are valid; 0: it has none */
+    char driver[128];                         /* "llvmpipe 22.3.6 (Vulkan 1.3.230)" */
+    char driver_name[64], driver_version[64]; /* "llvmpipe", "22.3.6" */
+    uint32_t type;                            /* enum quern_device_type */
+    uint32_t features;                        /* bit per enum qn_vk_feature */
+    uint32_t queue;                           /* family that computes, QUERN_NONE: there is none */
+    uint32_t time_bits;                       /* of its timestamps that are valid; 0: it has none */
     uint32_t subgroup, min_subgroup, max_subgroup;
     uint32_t full_subgroup; /* what every subgroup of a kernel that asks for it has; 0: no number is sure */
     bool fast_dot;          /* it has 8-bit dot products of its own, not put together from others */

@@ -204,7 +204,9 @@ struct qn_vk_bound qn_vk_scratch(struct qn_vk_plan *p, uint64_t bytes, bool writ
 
 bool qn_vk_want_coopmat(const struct qn_vk_plan *p)
 {
-    return (p->device->coopmat || p->device->facts.type != QUERN_DEVICE_SOFTWARE) && !p->segment->exact;
+    return (qn_vk_set(&p->device->settings, QN_VK_SET_COOPMAT_SOFTWARE) == 1 ||
+            p->device->facts.type != QUERN_DEVICE_SOFTWARE) &&
+           !p->segment->exact;
 }
 
 bool qn_vk_use_coopmat(const struct qn_vk_plan *p)

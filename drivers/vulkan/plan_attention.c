@@ -412,7 +412,9 @@ static bool choose_coopmat(const struct qn_vk_plan *p, const struct attention *a
 /* For many: queries share the keys that go through shared memory. */
 static void plan_tiles(struct qn_vk_plan *p, const struct attention *a)
 {
+    uint64_t most = qn_vk_set(&p->device->settings, QN_VK_SET_ATTENTION_ROWS);
     uint32_t rows = a->kv->head_dim_v <= 128 ? 16 : a->kv->head_dim_v <= 256 ? 8 : 4;
+    rows = rows < most ? rows : (uint32_t)most;
     uint32_t workgroup = QN_VK_COOPMAT_SUBGROUPS * p->device->facts.full_subgroup;
     bool coopmat = choose_coopmat(p, a, &rows);
     uint32_t heads = heads_at_once(a, rows);
@@ -435,6 +437,12 @@ static void plan_tiles(struct qn_vk_plan *p, const struct attention *a)
     add_sizes(p, (struct qn_vk_sizes){0, a->kv->window, rounds});
 }
 
+static uint64_t split_tokens(const struct qn_vk_plan *p)
+{
+    uint64_t said = qn_vk_set(&p->device->settings, QN_VK_SET_SPLIT_TOKENS);
+    return said < MAX_SPLIT_TOKENS ? said : MAX_SPLIT_TOKENS;
+}
+
 void qn_vk_plan_attention(struct qn_vk_plan *p)
 {
     const struct quern_attention_attr *attr = &p->node->attr.attention;
@@ -443,7 +451,7 @@ void qn_vk_plan_attention(struct qn_vk_plan *p)
     if (a.at->page_tokens % 4 != 0 || QN_VK_KEY_BLOCK % a.at->page_tokens != 0)
         p->status = qn_fail(p->err, QUERN_ERR_UNSUPPORTED, "KV layer %u: pages of %u tokens", attr->kv_layer,
                             a.at->page_tokens);
-    else if (p->segment->max_tokens <= MAX_SPLIT_TOKENS)
+    else if (p->segment->max_tokens <= split_tokens(p))
         plan_split(p, &a);
     else
         plan_tiles(p, &a);

@@ -7,6 +7,7 @@ enum {
     MATVEC_WORKGROUP = 64,  /* of matvec.comp */
     MATVEC_COLUMNS_MAX = 8, /* of a workgroup */
     MATVEC_SHARES = 8,      /* workgroups that there should be */
+    MATVEC_SUMS_MAX = 8,    /* of an invocation: 4 KiB of shared memory, with two weights */
     MOE_SORT_WORKGROUP = 128,
     MAX_PRODUCTS = 3,    /* of a dispatch */
     SCOPE_WORKGROUP = 2, /* as in SPIR-V */
@@ -32,8 +33,14 @@ static bool may_round(const struct qn_vk_plan *p, const struct product *product,
     return !p->segment->exact && qn_vk_can_have(&p->device->shaders, kernel, NULL);
 }
 
-/* Kernels for many columns. */
-enum kind { FLOATS, DOT8, COOPMAT, COOPMAT2, KINDS };
+/* Kernels for many columns, in the order of preference. */
+enum kind {
+    FLOATS = QN_VK_TILE_FLOATS,
+    DOT8 = QN_VK_TILE_8_BITS,
+    COOPMAT = QN_VK_TILE_COOPMAT,
+    COOPMAT2 = QN_VK_TILE_COOPMAT2,
+    KINDS
+};
 
 static const enum qn_vk_kernel tile_kernels[KINDS][2] = {
     [FLOATS] = {QN_VK_MATMUL, QN_VK_MOE_MATMUL},
@@ -86,22 +93,40 @@ static uint64_t matvec_rounds(uint64_t k, uint32_t n_weights, uint32_t columns, 
            (rounded ? qn_vk_ceil_div(k, 32 * lanes) : qn_vk_ceil_div(k, 4 * lanes) * (uint64_t)(2 + columns));
 }
 
-/* In floats, or in 8 bits, whose quads are words: 64 rows, or 32 where few invocations lie side by side. */
-static struct tile lanes_tile(const struct qn_vk_facts *facts, enum kind kind)
+/* Shared memory of such a tile, as matmul.comp declares it. */
+static uint64_t lanes_bytes(const struct tile *tile)
 {
+    return qn_vk_tile_bytes(tile_rows(tile, 1), tile_columns(tile), 4 * (uint64_t)tile->depth,
+                            tile->kind == DOT8);
+}
+
+/* In floats, or in 8 bits, whose quads are words: 64 rows, or 32 where few invocations lie side by side; or
+ * as the settings say. */
+static struct tile lanes_tile(const struct quern_device *device, enum kind kind, uint32_t format)
+{
+    const struct qn_vk_facts *facts = &device->facts;
+    const struct qn_vk_settings *settings = &device->settings;
     bool subgroups = facts->full_subgroup >= 8 && facts->full_subgroup <= 64;
     uint32_t lanes = subgroups ? facts->full_subgroup : 32;
-    uint32_t tm = lanes == 8 ? 4 : lanes < 64 ? 64 / lanes : 2;
-    uint32_t strips = 4 * lanes > facts->properties.limits.maxComputeWorkGroupInvocations ? 2 : 4;
-    return (struct tile){.kind = kind,
-                         .m = lanes,
-                         .tm = tm,
-                         .n = 1,
-                         .tn = 16,
-                         .strips = strips,
-                         .depth = kind == DOT8 ? 16 : 4,
-                         .workgroup = strips * lanes,
-                         .subgroups = subgroups};
+    uint32_t rows = lanes == 8 ? 32 : lanes < 64 ? 64 : 128;
+    uint32_t strips = qn_vk_chosen(settings, QN_VK_CHOOSE_TILE_STRIPS, format, 4);
+    while (strips * lanes > facts->properties.limits.maxComputeWorkGroupInvocations)
+        strips /= 2;
+    rows = qn_vk_chosen(settings, QN_VK_CHOOSE_TILE_ROWS, format, rows);
+    uint32_t columns = qn_vk_chosen(settings, QN_VK_CHOOSE_TILE_COLUMNS, format, 16 * strips);
+    uint32_t depth = qn_vk_chosen(settings, QN_VK_CHOOSE_TILE_DEPTH, format, kind == DOT8 ? 64 : 16);
+    struct tile tile = {.kind = kind,
+                        .m = lanes,
+                        .tm = rows > lanes ? rows / lanes : 1,
+                        .n = 1,
+                        .tn = columns / strips,
+                        .strips = strips,
+                        .depth = depth / 4,
+                        .workgroup = strips * lanes,
+                        .subgroups = subgroups};
+    while (tile.tm > 1 && lanes_bytes(&tile) > facts->properties.limits.maxComputeSharedMemorySize)
+        tile.tm /= 2;
+    return tile;
 }
 
 /* In cooperative matrices of subgroups: 64 by 64, in 30 KiB of shared memory. */
@@ -162,26 +187,37 @@ static bool has_dot8(const struct qn_vk_plan *p)
     return p->device->facts.features >> QN_VK_INT_DOT & 1;
 }
 
-/* In tiles floats are faster than dot products that are put together, unlike where each weight is read once.
- */
-static bool use_dot8_tiles(const struct qn_vk_plan *p)
+/* Whether such tiles can be had for the product, and are wanted where nobody chose them. In tiles floats are
+ * faster than dot products that are put together, unlike where each weight is read once. */
+static bool can_tile(const struct qn_vk_plan *p, const struct product *product, enum kind kind)
 {
-    return has_dot8(p) && (p->device->facts.fast_dot || p->device->dot8);
+    if (kind == FLOATS)
+        return true;
+    return may_round(p, product, tile_kernels[kind][product->moe]) &&
+           (kind == DOT8      ? has_dot8(p)
+            : kind == COOPMAT ? qn_vk_use_coopmat(p)
+                              : coopmat2_fits(p));
+}
+
+static bool want_tile(const struct qn_vk_plan *p, enum kind kind)
+{
+    return kind != DOT8 || p->device->facts.fast_dot || p->device->settings.dot8;
 }
 
 /* The best tile of those whose kernels are there; of no more columns than are needed. */
 static struct tile choose_tile(const struct qn_vk_plan *p, const struct product *product, uint32_t n_columns)
 {
     const struct qn_vk_facts *facts = &p->device->facts;
-    struct tile tile;
-    if (coopmat2_fits(p) && may_round(p, product, tile_kernels[COOPMAT2][product->moe]))
-        tile = coopmat2_tile(facts);
-    else if (qn_vk_use_coopmat(p) && may_round(p, product, tile_kernels[COOPMAT][product->moe]))
-        tile = coopmat_tile(facts);
-    else
-        tile = lanes_tile(facts, use_dot8_tiles(p) && may_round(p, product, tile_kernels[DOT8][product->moe])
-                                     ? DOT8
-                                     : FLOATS);
+    uint32_t format = qn_vk_value(p, product->weight[0])->format;
+    enum kind kind = qn_vk_chosen(&p->device->settings, QN_VK_CHOOSE_MATMUL_VARIANT, format, KINDS);
+    if (kind == KINDS || !can_tile(p, product, kind)) {
+        kind = COOPMAT2;
+        while (!can_tile(p, product, kind) || !want_tile(p, kind))
+            kind--;
+    }
+    struct tile tile = kind == COOPMAT2  ? coopmat2_tile(facts)
+                       : kind == COOPMAT ? coopmat_tile(facts)
+                                         : lanes_tile(p->device, kind, format);
     uint32_t least = tile.kind == FLOATS || tile.kind == DOT8 ? 4 : 1;
     while (tile.tn > least && tile_columns(&tile) / 2 >= n_columns)
         tile.tn /= 2;
@@ -309,24 +345,30 @@ static struct qn_vk_dispatch *add_matvec(struct qn_vk_plan *p, const struct prod
     const struct quern_value *x = qn_vk_value(p, product->x);
     uint32_t format = qn_vk_value(p, product->weight[0])->format;
     uint64_t k = (uint64_t)qn_vk_value(p, product->weight[0])->dim[0];
+    const struct qn_vk_settings *settings = &p->device->settings;
+    uint32_t most = qn_vk_chosen(settings, QN_VK_CHOOSE_MATVEC_COLUMNS, format, MATVEC_COLUMNS_MAX);
     uint32_t columns = 1; /* a workgroup has as many as the step, up to a number */
-    while (!product->moe && columns < MATVEC_COLUMNS_MAX && columns < qn_vk_rows(p, x))
+    while (!product->moe && columns < most && columns < qn_vk_rows(p, x))
         columns *= 2;
     enum qn_vk_kernel kernel = product->moe ? QN_VK_MOE_MATVEC : QN_VK_MATVEC;
     if (rounded)
         kernel = dot8_kernel(product);
     /* A GPU reads rows along their length; what a processor runs in its vector lanes reads X once for all of
      * them if they are rows. */
-    uint32_t lanes = p->device->facts.type == QUERN_DEVICE_SOFTWARE ? 1 : 16;
+    uint32_t lanes = qn_vk_chosen(settings, QN_VK_CHOOSE_MATVEC_LANES, format,
+                                  p->device->facts.type == QUERN_DEVICE_SOFTWARE ? 1 : 16);
     while (columns > 1 && !qn_vk_rounds_fit(p, matvec_rounds(k, product->n_weights, columns, lanes, rounded)))
         columns /= 2;
-    if (!qn_vk_rounds_fit(p, matvec_rounds(k, product->n_weights, columns, lanes, rounded)))
-        lanes = 16;
+    while (lanes < 16 && !qn_vk_rounds_fit(p, matvec_rounds(k, product->n_weights, columns, lanes, rounded)))
+        lanes *= 2;
     qn_vk_need_rounds(p, matvec_rounds(k, product->n_weights, columns, lanes, rounded));
     uint64_t groups = product->moe ? (uint64_t)qn_vk_rows(p, x) * product->n_used
                                    : qn_vk_ceil_div(qn_vk_rows(p, x), columns);
     /* Rows that share what they read of X: as many as registers and the threads' shares allow. */
     uint32_t each = lanes > 1 || columns > 1 || !rounded ? 1 : qn_format_get(format)->block_len > 32 ? 2 : 4;
+    each = qn_vk_chosen(settings, QN_VK_CHOOSE_MATVEC_ROWS, format, each);
+    if (columns * each > MATVEC_SUMS_MAX)
+        each = MATVEC_SUMS_MAX / columns;
     while (each > 1 && count_groups(p, product, n_rows, MATVEC_WORKGROUP * each) < MATVEC_SHARES)
         each /= 2;
     struct qn_vk_dispatch *d = qn_vk_add(
@@ -380,6 +422,14 @@ struct way {
     struct tile tile;
 };
 
+/* Few columns: whether the input is read in 8 bits. */
+static bool wants_8_bits(const struct qn_vk_plan *p, const struct product *product)
+{
+    uint32_t format = qn_vk_value(p, product->weight[0])->format;
+    return has_dot8(p) && qn_vk_chosen(&p->device->settings, QN_VK_CHOOSE_MATVEC_ACTIVATION, format,
+                                       QN_VK_8_BITS) == QN_VK_8_BITS;
+}
+
 static struct way choose_way(const struct qn_vk_plan *p, const struct product *product)
 {
     uint32_t n_columns = qn_vk_rows(p, qn_vk_value(p, product->x));
@@ -387,7 +437,8 @@ static struct way choose_way(const struct qn_vk_plan *p, const struct product *p
     struct way way = {.tile = choose_tile(p, product, n_columns)};
     way.many = n_columns > MATVEC_COLUMNS_MAX && qn_vk_rounds_fit(p, tile_rounds(&way.tile, k));
     if (!way.many)
-        way.form = has_dot8(p) && may_round(p, product, dot8_kernel(product)) ? QN_VK_8_BITS : QN_VK_FLOATS;
+        way.form = wants_8_bits(p, product) && may_round(p, product, dot8_kernel(product)) ? QN_VK_8_BITS
+                                                                                           : QN_VK_FLOATS;
     else
         way.form = tile_forms[way.tile.kind];
     return way;
