@@ -48,6 +48,7 @@ struct qn_worker {
 struct quern_device {
     const struct quern_callbacks *cb;
     struct qn_kernels kernels;
+    uint64_t in_file_layout; /* bit per enum quern_format: weights wanted as the file has them */
     struct qn_pool *pool;
     struct qn_worker *workers; /* [threads] */
     size_t scratch_bytes;

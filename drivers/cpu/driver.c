@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/thread.h"
 #include "drivers/cpu/device.h"
+#include "drivers/cpu/settings.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@
 #include <unistd.h>
 #endif
 
-enum { MAX_THREADS = 512, OFFSET_ALIGN = 64, LARGE_BYTES = 8 << 20 };
+enum { OFFSET_ALIGN = 64, LARGE_BYTES = 8 << 20 };
 
 uint64_t qn_cpu_memory(void)
 {
@@ -42,36 +43,8 @@ static int32_t cpu_probe(const struct quern_host *host, struct quern_device_info
     snprintf(info->driver, sizeof info->driver, "cpu %d", QUERN_DRIVER_ABI);
     qn_isa_names(qn_isa_detect(), info->features, sizeof info->features);
     info->memory = qn_cpu_memory();
-    return QUERN_OK;
-}
-
-struct settings {
-    uint32_t threads;
-    uint32_t isa;
-};
-
-static int32_t read_settings(const struct quern_profile_view *profile, struct settings *settings,
-                             struct quern_error *err)
-{
-    uint32_t have = qn_isa_detect();
-    int cpus = qn_cpu_count();
-    settings->threads = cpus < MAX_THREADS ? (uint32_t)cpus : MAX_THREADS;
-    settings->isa = have;
-    for (uint32_t i = 0; profile && i < profile->n_settings; i++) {
-        const struct quern_setting *setting = &profile->settings[i];
-        if (strcmp(setting->name, "threads") == 0) {
-            char *end;
-            long threads = strtol(setting->value, &end, 10);
-            if (end == setting->value || *end || threads < 1 || threads > MAX_THREADS)
-                return qn_fail(err, QUERN_ERR_PARAM, "setting threads: \"%s\" is not a number from 1 to %d",
-                               setting->value, MAX_THREADS);
-            settings->threads = (uint32_t)threads;
-        } else if (strcmp(setting->name, "isa") == 0) {
-            int32_t status = qn_isa_parse(setting->value, have, &settings->isa, err);
-            if (status)
-                return status;
-        }
-    }
+    snprintf(info->driver_name, sizeof info->driver_name, "cpu");
+    snprintf(info->driver_version, sizeof info->driver_version, "%s", QN_VERSION);
     return QUERN_OK;
 }
 
@@ -96,14 +69,15 @@ static int32_t cpu_open(const struct quern_host *host, uint32_t index,
     *out = NULL;
     if (index != 0)
         return qn_fail(err, QUERN_ERR_PARAM, "there is no CPU device %u; the only one is 0", index);
-    struct settings settings;
-    int32_t status = read_settings(profile, &settings, err);
+    struct qn_cpu_settings settings;
+    int32_t status = (int32_t)qn_cpu_settings_read(profile, &settings, err);
     if (status)
         return status;
     struct quern_device *device = qn_zalloc(host->callbacks, 1, sizeof *device);
     if (!device)
         return qn_fail_memory(err, "the CPU device");
     device->cb = host->callbacks;
+    device->in_file_layout = settings.in_file_layout;
     qn_kernels_init(&device->kernels, settings.isa);
     device->workers = qn_zalloc(device->cb, settings.threads, sizeof *device->workers);
     if (!device->workers)
@@ -136,7 +110,7 @@ static void cpu_caps(struct quern_device *device, struct quern_caps *caps)
     caps->rows16_formats = 0;
     for (uint32_t f = 0; f < QUERN_FORMAT_END; f++)
         if (device->kernels.fast[QUERN_LAYOUT_ROWS16][f].run)
-            caps->rows16_formats |= (uint64_t)1 << f;
+            caps->rows16_formats |= (uint64_t)1 << f & ~device->in_file_layout;
     caps->offset_align = OFFSET_ALIGN;
     caps->max_buffer_bytes = SIZE_MAX / 2;
 }
@@ -270,6 +244,7 @@ static const struct quern_driver quern_driver_cpu = {
     .times = cpu_times,
     .phases = cpu_phases,
     .weights_prepare = qn_cpu_weights_prepare,
+    .tunables = qn_cpu_tunables,
 };
 
 const struct quern_driver *quern_cpu_driver_get(uint32_t abi)
