@@ -20,6 +20,35 @@ enum {
     STRIKES = 2, /* processes that may die with a device in use before it is given up */
 };
 
+/* ---- settings ---- */
+
+enum quern_status qn_bringup_settings(const struct qn_bringup *bringup, uint32_t index,
+                                      struct qn_settings *settings, struct quern_error *err)
+{
+    const struct qn_drivers *drivers = bringup->drivers;
+    struct qn_profile_values values = {0};
+    *settings = (struct qn_settings){0};
+    enum quern_status status = QUERN_OK;
+    if (drivers->profiles)
+        status = qn_profiles_resolve(drivers->profiles, bringup->cb, bringup->driver->name,
+                                     &bringup->listing.infos[index], &values, err);
+    size_t n = values.n + drivers->n_settings;
+    if (!status && !(settings->item = qn_alloc(bringup->cb, n + 1, sizeof *settings->item)))
+        status = qn_fail_memory(err, "settings of a device");
+    for (size_t i = 0; i < n && !status; i++)
+        settings->item[settings->n++] =
+            i < values.n ? (struct quern_setting){values.value[i]->setting, values.value[i]->value}
+                         : drivers->settings[i - values.n];
+    qn_free(bringup->cb, (void *)values.value);
+    return status;
+}
+
+void qn_settings_finish(const struct quern_callbacks *cb, struct qn_settings *settings)
+{
+    qn_free(cb, settings->item);
+    *settings = (struct qn_settings){0};
+}
+
 /* ---- keys: all that a finding depends on ---- */
 
 static void put_driver(struct qn_text *key, const struct qn_bringup *b, uint32_t parts)
@@ -36,16 +65,20 @@ static const char *const processor_settings[] = {"threads", "isa"};
 /* Of a device; the processor's settings matter to rates only. */
 static void put_device(struct qn_text *key, const struct qn_bringup *b, uint32_t index, bool with_processor)
 {
+    struct qn_settings settings;
+    struct quern_error err;
     put_driver(key, b, b->parts);
     qn_text_put(key, "device %s %s\n", b->listing.infos[index].name, b->listing.infos[index].identity);
-    for (uint32_t i = 0; i < b->drivers->n_settings; i++) {
-        const struct quern_setting *setting = &b->drivers->settings[i];
+    key->failed |= qn_bringup_settings(b, index, &settings, &err) != QUERN_OK;
+    for (uint32_t i = 0; i < settings.n; i++) {
+        const struct quern_setting *setting = &settings.item[i];
         bool of_processor = false;
         for (size_t k = 0; k < QN_LEN(processor_settings); k++)
             of_processor |= strcmp(setting->name, processor_settings[k]) == 0;
         if (with_processor || !of_processor)
             qn_text_put(key, "%s=%s\n", setting->name, setting->value);
     }
+    qn_settings_finish(b->cb, &settings);
 }
 
 static uint64_t subject_of(const struct qn_text *key)
@@ -94,8 +127,6 @@ static bool has_helper(const struct qn_bringup *b)
            qn_driver_builtin(b->cb, b->driver->name) == b->driver;
 }
 
-enum { MAX_ARGUMENTS = 48 };
-
 struct request {
     const char *task; /* "list", "try" or "rate" */
     uint32_t index;
@@ -138,27 +169,33 @@ static enum quern_status run_helper(const struct qn_bringup *b, const struct req
 static enum quern_status ask(const struct qn_bringup *b, const struct request *request, struct answer *answer,
                              struct quern_error *err)
 {
-    const char *arguments[MAX_ARGUMENTS];
     char index[16];
-    struct qn_text settings = {.cb = b->cb};
-    size_t at[MAX_ARGUMENTS], n = 0;
+    struct qn_settings settings = {0};
+    struct qn_text text = {.cb = b->cb};
     *answer = (struct answer){0};
     snprintf(index, sizeof index, "%u", request->index);
     const char *cache = qn_cache_dir(b->drivers->cache);
     const char *const first[] = {"device-helper", request->task, b->driver->name, index, cache ? cache : ""};
-    for (; n < QN_LEN(first); n++)
-        arguments[n] = first[n];
-    size_t n_first = n;
-    for (uint32_t i = 0; i < b->drivers->n_settings && n + 1 < MAX_ARGUMENTS; i++) {
-        at[n++] = settings.n;
-        qn_text_put(&settings, "%s=%s%c", b->drivers->settings[i].name, b->drivers->settings[i].value, '\0');
+    enum quern_status status = QUERN_OK;
+    if (b->listing.n > 0) /* of which it is one */
+        status = qn_bringup_settings(b, request->index, &settings, err);
+    const char **arguments = qn_alloc(b->cb, QN_LEN(first) + settings.n + 1, sizeof *arguments);
+    for (uint32_t i = 0; i < settings.n; i++)
+        qn_text_put(&text, "%s=%s%c", settings.item[i].name, settings.item[i].value, '\0');
+    if (!status && (!arguments || text.failed))
+        status = qn_fail_memory(err, "the arguments of the helper");
+    if (!status) {
+        size_t n = 0;
+        for (; n < QN_LEN(first); n++)
+            arguments[n] = first[n];
+        for (size_t at = 0; at < text.n; at += strlen(text.data + at) + 1)
+            arguments[n++] = text.data + at;
+        arguments[n] = NULL;
+        status = run_helper(b, request, arguments, answer, err);
     }
-    for (size_t i = n_first; i < n && !settings.failed; i++)
-        arguments[i] = settings.data + at[i];
-    arguments[n] = NULL;
-    enum quern_status status = settings.failed ? qn_fail_memory(err, "the arguments of the helper")
-                                               : run_helper(b, request, arguments, answer, err);
-    qn_text_finish(&settings);
+    qn_settings_finish(b->cb, &settings);
+    qn_text_finish(&text);
+    qn_free(b->cb, (void *)arguments);
     return status;
 }
 

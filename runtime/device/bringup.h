@@ -4,6 +4,7 @@
 #ifndef QN_DEVICE_BRINGUP_H
 #define QN_DEVICE_BRINGUP_H
 
+#include "device/profile.h"
 #include "device/records.h"
 #include "device/registry.h"
 
@@ -25,6 +26,16 @@ enum quern_status qn_bringup_init(struct qn_bringup *bringup, const struct quern
                                   const struct qn_drivers *drivers, const struct quern_driver *driver,
                                   bool fresh, struct quern_error *err);
 void qn_bringup_finish(struct qn_bringup *bringup);
+
+/* What the index-th device is opened with: what its profiles say, then what the program was told. The texts
+ * are those of profiles and program. */
+struct qn_settings {
+    struct quern_setting *item; /* [n], with room for one more; owned */
+    uint32_t n;
+};
+enum quern_status qn_bringup_settings(const struct qn_bringup *bringup, uint32_t index,
+                                      struct qn_settings *settings, struct quern_error *err);
+void qn_settings_finish(const struct quern_callbacks *cb, struct qn_settings *settings);
 
 /* Whether the process would load just the parts that it may. */
 bool qn_bringup_confined(const struct qn_bringup *bringup);

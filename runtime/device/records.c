@@ -62,6 +62,9 @@ void qn_listing_write(struct qn_text *text, const struct qn_listing *listing)
         put_value(text, "driver", info->driver);
         put_value(text, "features", info->features);
         put_value(text, "identity", info->identity);
+        qn_text_put(text, "vendor %u\nmodel %u\n", info->vendor_id, info->device_id);
+        put_value(text, "driver-name", info->driver_name);
+        put_value(text, "driver-version", info->driver_version);
         for (const char *fact = info->facts; *fact;) {
             size_t n = strcspn(fact, "\n");
             put_line(text, "fact", fact, n);
@@ -209,6 +212,14 @@ static bool device_line(const struct reader *r, struct quern_device_info *info)
         return copy(info->features, sizeof info->features, r->value);
     if (is(r, "identity"))
         return copy(info->identity, sizeof info->identity, r->value);
+    if (is(r, "vendor"))
+        return number32(r->value, &info->vendor_id);
+    if (is(r, "model"))
+        return number32(r->value, &info->device_id);
+    if (is(r, "driver-name"))
+        return copy(info->driver_name, sizeof info->driver_name, r->value);
+    if (is(r, "driver-version"))
+        return copy(info->driver_version, sizeof info->driver_version, r->value);
     return is(r, "fact") && append_fact(info, r->value);
 }
 

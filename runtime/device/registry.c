@@ -54,6 +54,18 @@ static bool driver_at(const struct quern_callbacks *cb, const struct qn_drivers 
     return true;
 }
 
+void qn_registry_tunables(const struct quern_callbacks *cb, const struct quern_driver *const *extra,
+                          uint32_t n_extra, struct qn_tunable_set *set)
+{
+    const struct qn_drivers drivers = {.extra = extra, .n_extra = n_extra};
+    const struct quern_driver *driver;
+    *set = (struct qn_tunable_set){0};
+    for (size_t i = 0; driver_at(cb, &drivers, i, &driver); i++)
+        if (driver && !qn_tunables_add(set, driver))
+            qn_log(cb, QUERN_LOG_WARNING, "driver %s: profiles know of %d drivers, not of this one",
+                   driver->name, QN_MAX_DRIVERS - 1);
+}
+
 /* ---- the host table ---- */
 
 static bool host_get(struct quern_cache *cache, const char *kind, const void *key, size_t key_bytes,
@@ -121,7 +133,10 @@ struct quern_device_list {
     struct quern_device_fault *fault;
     struct fault *fault_text;
     size_t n_faults, cap_faults, cap_fault_texts;
-    char *environment; /* as struct quern_driver.confine writes it; NULL: none */
+    char *environment;                /* as struct quern_driver.confine writes it; NULL: none */
+    struct quern_profiles *own;       /* where the caller has none */
+    struct qn_profile_values *values; /* of each desc */
+    size_t cap_values;
 };
 
 static bool add_device(struct quern_device_list *list, struct qn_bringup *bringup, uint32_t index)
@@ -130,10 +145,17 @@ static bool add_device(struct quern_device_list *list, struct qn_bringup *bringu
     if (!qn_grow(cb, &list->desc, &list->cap_desc, list->n + 1, sizeof *list->desc) ||
         !qn_grow(cb, &list->text, &list->cap_text, list->n + 1, sizeof *list->text))
         return false;
+    if (!qn_grow(cb, &list->values, &list->cap_values, list->n + 1, sizeof *list->values))
+        return false;
     struct qn_verdict verdict = {.good = true};
     struct quern_error err;
     bool known = true;
     (void)qn_bringup_verdict(bringup, index, false, &verdict, &known, &err);
+    list->values[list->n] = (struct qn_profile_values){0};
+    if (bringup->drivers->profiles &&
+        qn_profiles_resolve(bringup->drivers->profiles, cb, bringup->driver->name,
+                            &bringup->listing.infos[index], &list->values[list->n], &err))
+        return false;
     struct listed *text = &list->text[list->n];
     write_id(bringup, index, text->id, sizeof text->id);
     snprintf(text->reason, sizeof text->reason, "%s", verdict.reason);
@@ -209,7 +231,8 @@ static struct qn_drivers drivers_of(const struct quern_device_params *params, st
                                .settings = params->settings,
                                .n_settings = params->n_settings,
                                .helper = params->helper,
-                               .helper_ms = params->helper_ms};
+                               .helper_ms = params->helper_ms,
+                               .profiles = params->profiles};
 }
 
 enum quern_status quern_device_list_create(struct quern_device_list **out,
@@ -229,6 +252,13 @@ enum quern_status quern_device_list_create(struct quern_device_list **out,
     if (params->cache_dir && params->cache_dir[0])
         status = quern_cache_open(&cache, params->cache_dir, params->cache_limit, &cb, err);
     struct qn_drivers drivers = drivers_of(params, cache);
+    if (!status && !drivers.profiles)
+        status = quern_profiles_open(&list->own,
+                                     quern_profiles_params(.callbacks = &cb, .drivers = params->drivers,
+                                                           .n_drivers = params->n_drivers),
+                                     err);
+    if (!drivers.profiles)
+        drivers.profiles = list->own;
     const struct quern_driver *driver;
     for (size_t i = 0; !status && driver_at(&cb, &drivers, i, &driver); i++)
         if (driver)
@@ -247,7 +277,11 @@ void quern_device_list_destroy(struct quern_device_list **out)
     if (!list)
         return;
     struct quern_callbacks cb = list->cb;
-    void *const parts[] = {list->desc, list->text, list->fault, list->fault_text, list->environment};
+    for (size_t i = 0; i < list->n; i++)
+        qn_free(&cb, (void *)list->values[i].value);
+    quern_profiles_close(&list->own);
+    void *const parts[] = {list->desc,       list->text,        list->fault,
+                           list->fault_text, list->environment, list->values};
     for (size_t i = 0; i < QN_LEN(parts); i++)
         qn_free(&cb, parts[i]);
     qn_free(&cb, list);
@@ -267,6 +301,15 @@ const struct quern_device_desc *quern_device_list_at(const struct quern_device_l
 const struct quern_device_fault *quern_device_list_fault(const struct quern_device_list *list, size_t index)
 {
     return index < list->n_faults ? &list->fault[index] : NULL;
+}
+
+size_t quern_device_list_values(const struct quern_device_list *list, size_t index, const char **profile,
+                                const struct quern_profile_value *const **values)
+{
+    const struct qn_profile_values *found = index < list->n ? &list->values[index] : NULL;
+    *profile = found && found->profile ? found->profile->name : NULL;
+    *values = found ? found->value : NULL;
+    return found ? found->n : 0;
 }
 
 const char *quern_device_list_environment(const struct quern_device_list *list, size_t index)
@@ -450,8 +493,6 @@ enum quern_status qn_device_open_plain(struct qn_device *device, const struct qu
 static enum quern_status open_tried(struct qn_device *device, struct qn_bringup *bringup, uint32_t index,
                                     struct quern_error *err)
 {
-    enum { MOST = 40 };
-    const struct qn_drivers *drivers = bringup->drivers;
     struct qn_verdict verdict;
     bool known;
     if (!qn_bringup_confined(bringup))
@@ -468,15 +509,16 @@ static enum quern_status open_tried(struct qn_device *device, struct qn_bringup 
         return qn_fail(err, verdict.status == QUERN_ERR_MEMORY ? QUERN_ERR_MEMORY : QUERN_ERR_DEVICE,
                        "%s is not used: %s; quern device forget gives it another chance",
                        bringup->listing.infos[index].name, verdict.reason);
-    struct quern_setting settings[MOST];
-    uint32_t n = 0;
-    for (; n < drivers->n_settings && n + 1 < MOST; n++)
-        settings[n] = drivers->settings[n];
-    settings[n++] = (struct quern_setting){"identity", bringup->listing.infos[index].identity};
+    struct qn_settings settings;
+    status = qn_bringup_settings(bringup, index, &settings, err);
+    if (status)
+        return status;
+    settings.item[settings.n++] = (struct quern_setting){"identity", bringup->listing.infos[index].identity};
     device->mark = qn_mark_create(bringup, index);
     qn_mark_begin(device->mark, "opening");
-    status = qn_device_open_plain(device, bringup->driver, index, settings, n, err);
+    status = qn_device_open_plain(device, bringup->driver, index, settings.item, settings.n, err);
     qn_mark_end(device->mark, false);
+    qn_settings_finish(bringup->cb, &settings);
     device->imports = verdict.import;
     if (status)
         qn_device_close(device);

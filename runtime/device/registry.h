@@ -6,6 +6,7 @@
 
 #include "base/claim.h"
 #include "cache/cache.h"
+#include "device/tunables.h"
 #include <quern/device.h>
 
 /* Where drivers come from besides the built-in ones, and how they are tried. */
@@ -17,6 +18,7 @@ struct qn_drivers {
     uint32_t n_settings;
     const char *helper; /* see struct quern_device_params; NULL: none */
     uint32_t helper_ms;
+    const struct quern_profiles *profiles; /* NULL: none */
 };
 
 /* An open device. */
@@ -35,6 +37,10 @@ struct qn_device {
 const struct quern_driver *qn_driver_builtin(const struct quern_callbacks *cb, const char *name);
 /* What a driver is given. */
 struct quern_host qn_device_host(const struct quern_callbacks *cb, struct quern_cache *cache);
+
+/* The tunables of all drivers, of which `extra` are the host program's. */
+void qn_registry_tunables(const struct quern_callbacks *cb, const struct quern_driver *const *extra,
+                          uint32_t n_extra, struct qn_tunable_set *set);
 
 /* Ids, with commas, of what "auto" stands for: the device that was measured to be the fastest, then the
  * processor. Only the processor without a helper to measure and a cache to keep what it found. */

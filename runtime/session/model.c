@@ -292,18 +292,28 @@ static enum quern_status open_devices(struct quern_model *model, const struct qu
     }
     for (uint32_t i = 0; i < params->n_settings && n_settings < QN_LEN(settings); i++)
         settings[n_settings++] = params->settings[i];
+    struct quern_profiles *built_in = NULL;
+    struct quern_error last = {0};
+    enum quern_status status = QUERN_OK;
+    if (!params->profiles)
+        status =
+            quern_profiles_open(&built_in,
+                                quern_profiles_params(.callbacks = &model->cb, .drivers = params->drivers,
+                                                      .n_drivers = params->n_drivers),
+                                err);
     const struct qn_drivers drivers = {.extra = params->drivers,
                                        .n_extra = params->n_drivers,
                                        .cache = model->cache,
                                        .settings = settings,
                                        .n_settings = n_settings,
                                        .helper = params->helper,
-                                       .helper_ms = params->helper_ms};
-    struct quern_error last = {0};
-    enum quern_status status =
-        open_list(model, &drivers, params->device ? params->device : "auto", &last, err);
+                                       .helper_ms = params->helper_ms,
+                                       .profiles = params->profiles ? params->profiles : built_in};
+    if (!status)
+        status = open_list(model, &drivers, params->device ? params->device : "auto", &last, err);
     if (!status && model->n_devices == 0)
         status = qn_fail(err, last.status, "%s", last.text);
+    quern_profiles_close(&built_in);
     return status;
 }
 

@@ -18,6 +18,7 @@ static const char *state_name(uint32_t state)
 }
 
 struct device_options {
+    const char *profile;
     bool json, verbose;
 };
 
@@ -141,29 +142,36 @@ static void print_list(const struct quern_device_list *list)
         printf("quern device forget gives them another chance.\n");
 }
 
-/* The list, made anew. On failure the line is written. */
-static int make_list(bool verbose, struct quern_device_list **list)
+/* The list, made anew, and the setup that it lives on. On failure the line is written; both are finished all
+ * the same. */
+static int make_list(const struct device_options *options, struct device_setup *setup,
+                     struct quern_device_list **list)
 {
-    struct device_setup setup;
     struct quern_error err = {0};
-    device_setup(&setup, verbose);
-    struct quern_device_params params = device_params(&setup, true);
-    return quern_device_list_create(list, &params, &err) == QUERN_OK ? EXIT_DONE : fault(NULL, &err);
+    *list = NULL;
+    int code = device_setup(setup, options->profile, options->verbose);
+    struct quern_device_params params = device_params(setup, true);
+    if (code == EXIT_DONE && quern_device_list_create(list, &params, &err) != QUERN_OK)
+        code = fault(NULL, &err);
+    return code;
 }
 
 static int run_device_list(const void *options, const struct arg_list *rest)
 {
     const struct device_options *o = options;
+    struct device_setup setup;
     struct quern_device_list *list;
-    int code = make_list(o->verbose, &list);
-    if (code != EXIT_DONE)
-        return code;
-    (o->json ? list_as_json : print_list)(list);
+    int code = make_list(o, &setup, &list);
+    if (code == EXIT_DONE)
+        (o->json ? list_as_json : print_list)(list);
     quern_device_list_destroy(&list);
-    return EXIT_DONE;
+    device_setup_finish(&setup);
+    return code;
 }
 
 static const struct arg_option device_args[] = {
+    {"--profile", ARG_FILE, offsetof(struct device_options, profile), "FILE",
+     "a device profile that counts more than all others"},
     {"--json", ARG_FLAG, offsetof(struct device_options, json), NULL, "as JSON"},
     {"-v, --verbose", ARG_FLAG, offsetof(struct device_options, verbose), NULL, "tell what happens"},
 };
@@ -185,43 +193,109 @@ const struct verb verb_device_list = {
 
 /* ---- show ---- */
 
-/* The device of that id, or of "driver:number" also where the driver has but one; NULL: there is none. */
-static const struct quern_device_desc *find_device(const struct quern_device_list *list, const char *wanted)
+/* Place in the list of the device of that id, or of "driver:number" also where the driver has but one; the
+ * list's length: there is none. */
+static size_t find_device(const struct quern_device_list *list, const char *wanted)
 {
-    for (size_t i = 0; i < quern_device_list_count(list); i++) {
+    size_t i = 0;
+    for (; i < quern_device_list_count(list); i++) {
         const struct quern_device_desc *d = quern_device_list_at(list, i);
         char first[80];
         snprintf(first, sizeof first, "%s:0", d->id);
         if (strcmp(d->id, wanted) == 0 || (strcmp(d->id, d->driver) == 0 && strcmp(first, wanted) == 0))
-            return d;
+            break;
     }
-    return NULL;
+    return i;
+}
+
+/* Whether a later value has the same setting. */
+static bool is_overruled(const struct quern_profile_value *const *values, size_t n, size_t i)
+{
+    bool later = false;
+    for (size_t k = i + 1; k < n; k++)
+        later |= strcmp(values[k]->setting, values[i]->setting) == 0;
+    return later;
+}
+
+static void print_settings(const struct quern_device_list *list, size_t index, bool all)
+{
+    const char *profile;
+    const struct quern_profile_value *const *values;
+    size_t n = quern_device_list_values(list, index, &profile, &values);
+    struct table table;
+    printf("\nprofile: %s\n", profile ? profile : "none");
+    if (n == 0)
+        return;
+    table_start(&table, "llll", (const char *const[]){"SETTING", "VALUE", "PROFILE", "FROM"});
+    for (size_t i = 0; i < n; i++) {
+        bool overruled = is_overruled(values, n, i);
+        if (overruled && !all)
+            continue;
+        table_cell(&table, "%s", values[i]->setting);
+        table_cell(&table, "%s%s", values[i]->text, overruled ? " (overruled)" : "");
+        table_cell(&table, "%s", values[i]->profile);
+        table_cell(&table, "%s", values[i]->origin);
+    }
+    table_end(&table, stdout);
+    for (size_t i = 0; i < n; i++)
+        if (values[i]->reason[0] && (all || !is_overruled(values, n, i)))
+            printf("quirk: %s %s: %s%s%s%s\n", values[i]->setting, values[i]->text, values[i]->reason,
+                   values[i]->link[0] ? " (" : "", values[i]->link, values[i]->link[0] ? ")" : "");
+}
+
+static void put_settings(cJSON *item, const struct quern_device_list *list, size_t index)
+{
+    const char *profile;
+    const struct quern_profile_value *const *values;
+    size_t n = quern_device_list_values(list, index, &profile, &values);
+    cJSON *settings = json_array();
+    json_put_text(item, "profile", profile ? profile : "");
+    for (size_t i = 0; i < n; i++) {
+        cJSON *setting = json_object();
+        json_put_text(setting, "setting", values[i]->setting);
+        json_put_text(setting, "value", values[i]->value);
+        json_put_text(setting, "text", values[i]->text);
+        json_put_text(setting, "profile", values[i]->profile);
+        json_put_text(setting, "origin", values[i]->origin);
+        json_put_text(setting, "reason", values[i]->reason);
+        json_put_text(setting, "link", values[i]->link);
+        json_put_bool(setting, "overruled", is_overruled(values, n, i));
+        json_add(settings, setting);
+    }
+    json_put(item, "settings", settings);
 }
 
 static int run_device_show(const void *options, const struct arg_list *rest)
 {
     const struct device_options *o = options;
+    struct device_setup setup;
     struct quern_device_list *list;
     if (rest->n == 0)
         return verb_usage(&verb_device_show, "expected the ID of a device");
-    int code = make_list(o->verbose, &list);
-    if (code != EXIT_DONE)
-        return code;
-    const struct quern_device_desc *found = find_device(list, rest->items[0]);
-    if (!found)
+    int code = make_list(o, &setup, &list);
+    size_t found = code == EXIT_DONE ? find_device(list, rest->items[0]) : 0;
+    if (code == EXIT_DONE && found == quern_device_list_count(list))
         code = fault_text(NULL, "there is no device \"%s\"; see quern device list", rest->items[0]);
-    else if (o->json)
-        json_end(device_as_json(found), true, stdout);
-    else
-        print_device(found);
+    else if (code == EXIT_DONE && o->json) {
+        cJSON *item = device_as_json(quern_device_list_at(list, found));
+        put_settings(item, list, found);
+        json_end(item, true, stdout);
+    } else if (code == EXIT_DONE) {
+        print_device(quern_device_list_at(list, found));
+        print_settings(list, found, o->verbose);
+    }
     quern_device_list_destroy(&list);
+    device_setup_finish(&setup);
     return code;
 }
 
 const struct verb verb_device_show = {
     .name = "device show",
     .summary = "Shows all that is known of a device.",
-    .synopsis = "ID [--json]",
+    .synopsis = "ID [--profile FILE] [--json]",
+    .details =
+        "Behind what the device says of itself stands what its profile says, and where: file and line. With "
+        "-v also what a profile says that another one overrules.",
     .tables = {{"Options", device_args, ARG_N(device_args), 0}},
     .max_rest = 1,
     .defaults = &(const struct device_options){0},
@@ -236,9 +310,12 @@ static int run_device_forget(const void *options, const struct arg_list *rest)
     const struct device_options *o = options;
     struct device_setup setup;
     struct quern_error err = {0};
-    device_setup(&setup, o->verbose);
+    int code = device_setup(&setup, NULL, o->verbose);
     struct quern_device_params params = device_params(&setup, false);
-    return quern_device_forget(&params, &err) == QUERN_OK ? EXIT_DONE : fault(NULL, &err);
+    if (code == EXIT_DONE && quern_device_forget(&params, &err) != QUERN_OK)
+        code = fault(NULL, &err);
+    device_setup_finish(&setup);
+    return code;
 }
 
 static const struct arg_option forget_args[] = {

@@ -14,8 +14,10 @@ const struct arg_option model_arg[1] = {
     {"-m, --model", ARG_FILE, AT(model), "FILE", "the model, a GGUF file (first part of a split one)"},
 };
 
-const struct arg_option load_args[8] = {
+const struct arg_option load_args[9] = {
     {"--device", ARG_TEXT, AT(device), "LIST", "devices to use, most wanted first; see quern device list"},
+    {"--profile", ARG_FILE, AT(profile), "FILE",
+     "a device profile that counts more than all others; see quern device check"},
     {"-t, --threads", ARG_INT, AT(threads), "N", "processor threads; 0: one for each processor", 0, 4096},
     {"--exact", ARG_FLAG, AT(exact), NULL, "float32 arithmetic on exactly decoded weights: slow"},
     {"--no-mmap", ARG_FLAG, AT(no_mmap), NULL, "read the file into memory instead of mapping it"},
@@ -55,6 +57,25 @@ uint32_t threads_wanted(int64_t option)
     return n > 0 && n <= 4096 ? (uint32_t)n : 0;
 }
 
+/* A folder of the user's: what the environment says, else the first of the places. "": there is none, or it
+ * says "off". */
+static void user_dir(const char *variable, const char *const places[][2], size_t n_places,
+                     char path[PATH_ROOM])
+{
+    const char *base = getenv(variable), *rest = "";
+    bool off = base && strcmp(base, "off") == 0;
+    for (size_t i = 0; i < n_places && !(base && base[0]); i++) {
+        base = getenv(places[i][0]);
+        rest = places[i][1];
+#ifndef _WIN32
+        base = base && base[0] == '/' ? base : NULL; /* what is relative does not count */
+#endif
+    }
+    int n = snprintf(path, PATH_ROOM, "%s%s", base ? base : "", rest);
+    if (off || !(base && base[0]) || n >= PATH_ROOM)
+        path[0] = '\0';
+}
+
 void cache_dir(char path[PATH_ROOM])
 {
     static const char *const places[][2] = {
@@ -67,18 +88,22 @@ void cache_dir(char path[PATH_ROOM])
         {"HOME", "/.cache/quern"},
 #endif
     };
-    const char *base = getenv("QUERN_CACHE_DIR"), *rest = "";
-    bool off = base && strcmp(base, "off") == 0;
-    for (size_t i = 0; i < ARG_N(places) && !(base && base[0]); i++) {
-        base = getenv(places[i][0]);
-        rest = places[i][1];
-#ifndef _WIN32
-        base = base && base[0] == '/' ? base : NULL; /* what is relative does not count */
+    user_dir("QUERN_CACHE_DIR", places, ARG_N(places), path);
+}
+
+void profile_dir(char path[PATH_ROOM])
+{
+    static const char *const places[][2] = {
+#if defined(_WIN32)
+        {"APPDATA", "/quern/profiles"},
+#elif defined(__APPLE__)
+        {"HOME", "/Library/Application Support/quern/profiles"},
+#else
+        {"XDG_CONFIG_HOME", "/quern/profiles"},
+        {"HOME", "/.config/quern/profiles"},
 #endif
-    }
-    int n = snprintf(path, PATH_ROOM, "%s%s", base ? base : "", rest);
-    if (off || !(base && base[0]) || n >= PATH_ROOM)
-        path[0] = '\0';
+    };
+    user_dir("QUERN_PROFILE_DIR", places, ARG_N(places), path);
 }
 
 /* ---- callbacks ---- */
@@ -111,7 +136,23 @@ struct quern_callbacks tool_callbacks(bool verbose)
 
 /* ---- devices ---- */
 
-void device_setup(struct device_setup *setup, bool verbose)
+/* The user's profiles, and the one that was named. */
+static int open_profiles(struct device_setup *setup, const char *profile)
+{
+    struct quern_error err = {0};
+    const char *named = profile ? profile : getenv("QUERN_PROFILE");
+    const char *emulate = getenv("QUERN_EMULATE");
+    profile_dir(setup->profile_dir);
+    enum quern_status status =
+        quern_profiles_open(&setup->profiles,
+                            quern_profiles_params(.callbacks = &setup->callbacks, .dir = setup->profile_dir,
+                                                  .file = emulate && emulate[0] ? emulate : named,
+                                                  .emulate = emulate && emulate[0]),
+                            &err);
+    return status == QUERN_OK ? EXIT_DONE : fault(NULL, &err);
+}
+
+int device_setup(struct device_setup *setup, const char *profile, bool verbose)
 {
     static const char *const from_environment[DEVICE_SETTINGS][2] = {{"QUERN_CPU_ISA", "isa"},
                                                                      {"QUERN_VK_VALIDATE", "vk-validate"},
@@ -135,13 +176,20 @@ void device_setup(struct device_setup *setup, bool verbose)
     const char *seconds = getenv("QUERN_HELPER_SECONDS");
     long n = seconds ? strtol(seconds, NULL, 10) : 0;
     setup->helper_ms = n > 0 && n <= HELPER_SECONDS ? (uint32_t)n * 1000 : 0;
+    return open_profiles(setup, profile);
+}
+
+void device_setup_finish(struct device_setup *setup)
+{
+    quern_profiles_close(&setup->profiles);
 }
 
 struct quern_device_params device_params(const struct device_setup *setup, bool fresh)
 {
     return *quern_device_params(.callbacks = &setup->callbacks, .settings = setup->settings,
                                 .n_settings = setup->n_settings, .cache_dir = setup->cache,
-                                .helper = setup->helper, .helper_ms = setup->helper_ms, .fresh = fresh);
+                                .helper = setup->helper, .helper_ms = setup->helper_ms, .fresh = fresh,
+                                .profiles = setup->profiles);
 }
 
 /* Whether a list of ids names a device whose driver loads code of others. Without a cache, auto is the
@@ -180,16 +228,14 @@ static int confine(const struct device_setup *setup)
 
 /* ---- models ---- */
 
-int open_model(struct loaded *loaded, const struct model_options *options, uint32_t n_ctx)
+static int open_with(struct loaded *loaded, const struct model_options *options, uint32_t n_ctx,
+                     struct device_setup *setup)
 {
-    struct device_setup setup;
     const char *device = device_wanted(options->device);
-    device_setup(&setup, options->verbose);
     if (options->cache)
-        snprintf(setup.cache, sizeof setup.cache, "%s", options->cache);
-    *loaded = (struct loaded){0};
-    if (needs_bring_up(device, setup.cache[0] != '\0')) {
-        int code = confine(&setup);
+        snprintf(setup->cache, sizeof setup->cache, "%s", options->cache);
+    if (needs_bring_up(device, setup->cache[0] != '\0')) {
+        int code = confine(setup);
         if (code != EXIT_DONE)
             return code;
     }
@@ -197,11 +243,12 @@ int open_model(struct loaded *loaded, const struct model_options *options, uint3
     uint64_t begin = term_now_ns();
     enum quern_status status = quern_model_open(
         &loaded->model, quern_source_path(options->model),
-        quern_model_params(.callbacks = &setup.callbacks, .device = device, .n_ctx = n_ctx,
+        quern_model_params(.callbacks = &setup->callbacks, .device = device, .n_ctx = n_ctx,
                            .n_threads = threads_wanted(options->threads), .exact = options->exact,
                            .no_mmap = options->no_mmap, .no_repack = options->no_repack, .pre = options->pre,
-                           .settings = setup.settings, .n_settings = setup.n_settings,
-                           .cache_dir = setup.cache, .helper = setup.helper, .helper_ms = setup.helper_ms),
+                           .settings = setup->settings, .n_settings = setup->n_settings,
+                           .cache_dir = setup->cache, .helper = setup->helper, .helper_ms = setup->helper_ms,
+                           .profiles = setup->profiles),
         &err);
     term_status_end();
     if (status != QUERN_OK)
@@ -210,6 +257,17 @@ int open_model(struct loaded *loaded, const struct model_options *options, uint3
     quern_model_info(loaded->model, &loaded->info);
     loaded->vocab = quern_model_vocab(loaded->model);
     return EXIT_DONE;
+}
+
+int open_model(struct loaded *loaded, const struct model_options *options, uint32_t n_ctx)
+{
+    struct device_setup setup;
+    *loaded = (struct loaded){0};
+    int code = device_setup(&setup, options->profile, options->verbose);
+    if (code == EXIT_DONE)
+        code = open_with(loaded, options, n_ctx, &setup);
+    device_setup_finish(&setup);
+    return code;
 }
 
 int open_session(struct loaded *loaded, const struct model_options *options,

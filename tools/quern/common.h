@@ -8,7 +8,8 @@
 /* How a model is loaded and what its sessions are like. */
 struct model_options {
     const char *model, *device, *pre;
-    const char *cache; /* folder in place of the user's; NULL: the user's */
+    const char *cache;   /* folder in place of the user's; NULL: the user's */
+    const char *profile; /* of devices; NULL: that of the environment, if any */
     int64_t threads, ctx, batch;
     int64_t kv, kv_k, kv_v; /* choices of KV_FORMATS; kv stands for both, the others win */
     bool exact, no_mmap, no_repack, verbose;
@@ -21,7 +22,7 @@ struct model_options {
 #define KV_FORMATS     "f32|f16|q8_0"
 
 extern const struct arg_option model_arg[1];    /* -m */
-extern const struct arg_option load_args[8];    /* where and how to run it */
+extern const struct arg_option load_args[9];    /* where and how to run it */
 extern const struct arg_option context_args[5]; /* of the session */
 
 /* A model with its session. */
@@ -46,6 +47,8 @@ enum quern_format kv_format(int64_t choice);
  */
 enum { PATH_ROOM = 4096 };
 void cache_dir(char path[PATH_ROOM]);
+/* That of the user's device profiles: QUERN_PROFILE_DIR, in the same way. */
+void profile_dir(char path[PATH_ROOM]);
 
 /* What the library is told about devices, from the environment. Too large for deep stacks. */
 enum { DEVICE_SETTINGS = 8, HELPER_SECONDS = 600 };
@@ -53,10 +56,14 @@ struct device_setup {
     struct quern_callbacks callbacks;
     struct quern_setting settings[DEVICE_SETTINGS];
     uint32_t n_settings;
-    char cache[PATH_ROOM], helper[PATH_ROOM];
+    char cache[PATH_ROOM], helper[PATH_ROOM], profile_dir[PATH_ROOM];
     uint32_t helper_ms;
+    struct quern_profiles *profiles;
 };
-void device_setup(struct device_setup *setup, bool verbose);
+/* profile: a file, NULL: that of the environment. On failure the line is written and the exit code returned;
+ * it is finished all the same. */
+int device_setup(struct device_setup *setup, const char *profile, bool verbose);
+void device_setup_finish(struct device_setup *setup);
 /* As parameters, valid as long as the setup. */
 struct quern_device_params device_params(const struct device_setup *setup, bool fresh);
 

@@ -2,7 +2,7 @@
 #ifndef QUERN_DEVICE_H
 #define QUERN_DEVICE_H
 
-#include <quern/driver.h>
+#include <quern/profile.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -25,6 +25,7 @@ struct quern_device_params {
     const char *helper;    /* path of a program; NULL, "": none */
     uint32_t helper_ms;    /* most that one run of it may take; 0: 15 s for a list, 120 s for a trial */
     bool fresh;            /* lists anew, whatever is kept */
+    const struct quern_profiles *profiles; /* NULL: the built-in ones */
 };
 #define quern_device_params(...) (&(struct quern_device_params){.callbacks = NULL, __VA_ARGS__})
 
@@ -64,6 +65,12 @@ QUERN_API const struct quern_device_desc *quern_device_list_at(const struct quer
 /* What was left out; NULL out of range. */
 QUERN_API const struct quern_device_fault *quern_device_list_fault(const struct quern_device_list *list,
                                                                    size_t index);
+/* The profile of the index-th device, and what it and those that it extends say, the general ones first: of
+ * two values with one setting the later one counts. `profile` and `value` live as long as the list and the
+ * profiles. Without a profile there is no value and *profile is NULL. */
+QUERN_API size_t quern_device_list_values(const struct quern_device_list *list, size_t index,
+                                          const char **profile,
+                                          const struct quern_profile_value *const **values);
 /* The index-th assignment "NAME=VALUE" that the process's environment must have before a device of the list
  * is opened, so that no part is loaded that was left out; NULL out of range. The library does not change the
  * environment. */

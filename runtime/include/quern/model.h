@@ -137,6 +137,7 @@ struct quern_model_params {
      * are copied in that order, in as many bytes, while the file's pages are let go: nothing where memory has
      * no room for it, with no_mmap, or with exact. The results are the same. */
     bool no_repack;
+    const struct quern_profiles *profiles; /* used while the model is opened; NULL: the built-in ones */
 };
 /* quern_model_params(.device = "cpu", .n_threads = 4) */
 #define quern_model_params(...) (&(struct quern_model_params){.device = "auto", __VA_ARGS__})

@@ -12,6 +12,7 @@
 #include <quern/status.h>
 #include <quern/format.h>
 #include <quern/driver.h>
+#include <quern/profile.h>
 #include <quern/device.h>
 #include <quern/cache.h>
 #include <quern/model.h>

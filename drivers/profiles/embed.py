@@ -1,0 +1,27 @@
+#!/usr/bin/env python3
+"""Writes the device profiles of a folder as one C file.
+
+usage: embed.py OUT.c OUT.d FOLDER"""
+import pathlib
+import sys
+
+
+def main():
+    out_c, out_d, folder = sys.argv[1:]
+    files = sorted(pathlib.Path(folder).glob("*.yaml"))
+    with open(out_c, "w", encoding="utf-8") as f:
+        f.write('#include "device/profile.h"\n\nconst struct qn_profile_text qn_profile_texts[] = {\n')
+        for path in files:
+            data = path.read_bytes()
+            lines = data.decode("utf-8").replace("\\", "\\\\").replace('"', '\\"').splitlines()
+            body = "\n".join(f'     "{line}\\n"' for line in lines)
+            if not data.endswith(b"\n") or b"\r" in data or b"\t" in data:
+                sys.exit(f"{path}: expected lines that end with a newline, and no tabs")
+            f.write(f'    {{"built-in {path.name}",\n{body},\n     {len(data)}}},\n')
+        f.write(f"}};\nconst size_t qn_n_profile_texts = {len(files)};\n")
+    # the folder changes when a file comes or goes
+    pathlib.Path(out_d).write_text(f"{out_c}: {folder} {' '.join(map(str, files))}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

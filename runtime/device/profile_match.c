@@ -1,0 +1,167 @@
+/* Which devices a profile is for. */
+#include "device/profile.h"
+
+#include <string.h>
+
+/* ---- words ---- */
+
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+bool qn_glob(const char *pattern, const char *text)
+{
+    const char *star = NULL, *behind = NULL; /* the last *, and where it stopped taking text */
+    while (*text) {
+        if (*pattern == '*') {
+            star = pattern++;
+            behind = text;
+        } else if (*pattern && (*pattern == '?' || lower(*pattern) == lower(*text))) {
+            pattern++;
+            text++;
+        } else if (star) {
+            pattern = star + 1;
+            text = ++behind;
+        } else {
+            return false;
+        }
+    }
+    while (*pattern == '*')
+        pattern++;
+    return *pattern == '\0';
+}
+
+static bool any_word(const struct qn_match_words *words, const char *text)
+{
+    bool found = words->n == 0;
+    for (uint32_t i = 0; i < words->n; i++)
+        found |= qn_glob(words->word[i], text);
+    return found;
+}
+
+static bool any_id(const struct qn_match_ids *ids, uint32_t id)
+{
+    bool found = ids->n == 0;
+    for (uint32_t i = 0; i < ids->n; i++)
+        found |= id >= ids->first[i] && id <= ids->last[i];
+    return found;
+}
+
+/* Whether a word stands in a list with spaces between them. */
+static bool has_word(const char *list, const char *word)
+{
+    size_t n = strlen(word);
+    for (const char *at = list; (at = strstr(at, word)) != NULL; at += n)
+        if ((at == list || at[-1] == ' ') && (at[n] == '\0' || at[n] == ' '))
+            return true;
+    return false;
+}
+
+/* ---- versions ---- */
+
+static bool digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* The next number of a version; without one it is 0, as in 23.1 against 23.1.0. */
+static uint64_t next_number(const char **at)
+{
+    uint64_t n = 0;
+    for (; digit(**at); ++*at)
+        n = n < UINT64_MAX / 16 ? n * 10 + (uint64_t)(**at - '0') : n;
+    if (**at == '.' && digit((*at)[1]))
+        ++*at;
+    return n;
+}
+
+int qn_version_compare(const char *a, const char *b)
+{
+    while (digit(*a) || digit(*b)) {
+        uint64_t x = next_number(&a), y = next_number(&b);
+        if (x != y)
+            return x < y ? -1 : 1;
+    }
+    return 0;
+}
+
+bool qn_version_range_parse(struct qn_arena *arena, const char *text, struct qn_version_range *range)
+{
+    static const struct {
+        const char *sign;
+        enum qn_version_is is;
+    } signs[] = {{">=", QN_VERSION_LEAST},
+                 {"<=", QN_VERSION_MOST},
+                 {">", QN_VERSION_MORE},
+                 {"<", QN_VERSION_LESS},
+                 {"=", QN_VERSION_EQUAL}};
+    *range = (struct qn_version_range){0};
+    for (const char *at = text; *at; at += strspn(at, " ")) {
+        size_t s = 0;
+        while (s < QN_LEN(signs) && strncmp(at, signs[s].sign, strlen(signs[s].sign)) != 0)
+            s++;
+        if (s == QN_LEN(signs) || range->n == QN_LEN(range->of))
+            return false;
+        at += strlen(signs[s].sign);
+        at += strspn(at, " ");
+        size_t n = strspn(at, "0123456789.");
+        char *version = qn_arena_alloc(arena, n + 1, 1);
+        if (n == 0 || !digit(at[0]) || !digit(at[n - 1]) || strstr(at, "..") || (at[n] && at[n] != ' ') ||
+            !version)
+            return false;
+        memcpy(version, at, n);
+        range->of[range->n].is = signs[s].is;
+        range->of[range->n++].version = version;
+        at += n;
+    }
+    return range->n > 0;
+}
+
+bool qn_version_in_range(const char *version, const struct qn_version_range *range)
+{
+    bool all = range->n == 0 || digit(version[0]);
+    for (uint32_t i = 0; i < range->n; i++) {
+        int c = qn_version_compare(version, range->of[i].version);
+        const bool holds[] = {[QN_VERSION_EQUAL] = c == 0,
+                              [QN_VERSION_LESS] = c < 0,
+                              [QN_VERSION_LEAST] = c >= 0,
+                              [QN_VERSION_MORE] = c > 0,
+                              [QN_VERSION_MOST] = c <= 0};
+        all = all && holds[range->of[i].is];
+    }
+    return all;
+}
+
+/* ---- profiles ---- */
+
+const char *qn_device_type_name(uint32_t type)
+{
+    static const char *const name[] = {"cpu", "integrated-gpu", "discrete-gpu", "npu", "software", "null"};
+    return type < QN_LEN(name) ? name[type] : "other";
+}
+
+const char *qn_profile_api(const struct qn_profile *profile)
+{
+    while (profile && !profile->match.api)
+        profile = profile->base;
+    return profile ? profile->match.api : NULL;
+}
+
+bool qn_profile_matches(const struct qn_profile *profile, const char *driver,
+                        const struct quern_device_info *info)
+{
+    for (; profile; profile = profile->base) {
+        const struct qn_match *m = &profile->match;
+        if ((m->api && strcmp(m->api, driver) != 0) || !any_id(&m->vendor, info->vendor_id) ||
+            !any_id(&m->device_id, info->device_id) || !any_word(&m->type, qn_device_type_name(info->type)) ||
+            !any_word(&m->device, info->name) || !any_word(&m->driver, info->driver_name) ||
+            !any_word(&m->identity, info->identity) ||
+            !qn_version_in_range(info->driver_version, &m->driver_version))
+            return false;
+        for (uint32_t i = 0; i < m->features.n; i++)
+            if (!has_word(info->features, m->features.word[i]))
+                return false;
+    }
+    return true;
+}
