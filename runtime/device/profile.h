@@ -124,6 +124,11 @@ enum quern_status qn_profiles_resolve(const struct quern_profiles *profiles,
                                       const struct quern_device_info *info, struct qn_profile_values *values,
                                       struct quern_error *err);
 
+/* As quern_profile_check, of a file's text. */
+enum quern_status qn_profile_check_text(const struct quern_profiles *profiles, const char *path,
+                                        const char *text, size_t n, quern_profile_fault_fn fault, void *user,
+                                        struct quern_error *err);
+
 /* Made by drivers/profiles/embed.py. */
 struct qn_profile_text {
     const char *name;

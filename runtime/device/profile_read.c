@@ -399,6 +399,7 @@ void qn_reading_finish(struct qn_reading *r)
 struct place {
     char path[QN_SETTING_NAME];
     const char *reason, *link; /* of a quirk; else "" */
+    bool quirk;
     struct qn_version_range driver_version;
 };
 
@@ -429,6 +430,8 @@ static void add_item(struct qn_reading *r, const struct place *place, const yaml
 static const char *const head_keys[] = {"quern-profile", "name",    "about",      "extends", "match",
                                         "sources",       "overlay", "unmeasured", "quirks"};
 
+static const char *const quirk_keys[] = {"reason", "link", "driver-version"};
+
 static bool is_head_key(const char *name)
 {
     bool found = false;
@@ -443,8 +446,26 @@ struct level {
     size_t n;
     bool of_format;   /* only those that may be one for each format */
     bool deeper;      /* some go on below */
-    struct qn_guess *guess; /* tries the words that may stand here */
+    struct choices *choices; /* takes the words that may stand here; NULL: nobody asks */
 };
+
+struct choices {
+    struct qn_guess guess;
+    char list[400]; /* of them, with commas */
+    size_t n;
+};
+
+static void add_choice(struct choices *choices, const char *word, size_t length)
+{
+    const char *at = choices->list;
+    qn_guess_try(&choices->guess, word, length);
+    while ((at = strstr(at, ", ")) != NULL && !(strncmp(at + 2, word, length) == 0 &&
+                                                (at[2 + length] == ',' || at[2 + length] == '\0')))
+        at += 2;
+    if (!at && choices->n + length + 3 < sizeof choices->list)
+        choices->n += (size_t)snprintf(choices->list + choices->n, sizeof choices->list - choices->n, ", %.*s",
+                                       (int)length, word);
+}
 
 static void look(void *user, const struct quern_tunable *tunable)
 {
@@ -456,8 +477,8 @@ static void look(void *user, const struct quern_tunable *tunable)
         return;
     const char *word = tunable->name + level->n + (level->n > 0);
     level->deeper = true;
-    if (level->guess)
-        qn_guess_try(level->guess, word, strcspn(word, "."));
+    if (level->choices)
+        add_choice(level->choices, word, strcspn(word, "."));
 }
 
 /* Whether settings begin with that path, where a number format may stand as its last word. */
@@ -477,18 +498,25 @@ static bool leads_on(struct qn_reading *r, const char *path)
     return level.deeper;
 }
 
-static void no_setting(struct qn_reading *r, const yaml_node_t *key, const char *above, const char *path)
+static void no_setting(struct qn_reading *r, const yaml_node_t *key, const struct place *above,
+                       const char *path)
 {
-    struct qn_guess guess;
-    struct level level = {.path = above, .n = strlen(above), .guess = &guess};
+    struct choices choices = {.n = 0};
+    struct level level = {.path = above->path, .n = strlen(above->path), .choices = &choices};
     const char *api = qn_profile_api(r->profile);
-    qn_guess_start(&guess, text_of(key));
+    const char *const *keys = above->quirk ? quirk_keys : head_keys;
+    size_t n_keys = above->path[0] ? 0 : above->quirk ? QN_LEN(quirk_keys) : QN_LEN(head_keys);
+    qn_guess_start(&choices.guess, text_of(key));
+    for (size_t i = 0; i < n_keys; i++)
+        add_choice(&choices, keys[i], strlen(keys[i]));
     qn_tunables_each(r->tunables, api, look, &level);
-    for (size_t i = 0; i < QN_LEN(head_keys) && !above[0]; i++)
-        qn_guess_try(&guess, head_keys[i], strlen(head_keys[i]));
-    const char *best = qn_guess_end(&guess);
-    FAULT(r, key, "there is no \"%.90s\"%s%s%s%s%s", path, api ? " for devices of driver " : "",
-          api ? api : "", best ? "; did you mean " : "", best ? best : "", best ? "?" : "");
+    const char *best = qn_guess_end(&choices.guess);
+    FAULT(r, key, "there is no \"%.90s\"%s%s; %s%s%s", path, api ? " for devices of driver " : "", api ? api : "",
+          best ? "did you mean " : choices.n > 0 ? "there are: " : "nothing may stand here",
+          best            ? best
+          : choices.n > 0 ? choices.list + 2
+                          : "",
+          best ? "?" : "");
 }
 
 static void read_setting(struct qn_reading *r, const yaml_node_t *key, const yaml_node_t *value, void *user)
@@ -514,11 +542,9 @@ static void read_setting(struct qn_reading *r, const yaml_node_t *key, const yam
         if (is_mapping(r, value, place.path))
             each_pair(r, value, read_setting, &place);
     } else {
-        no_setting(r, key, above->path, place.path);
+        no_setting(r, key, above, place.path);
     }
 }
-
-static const char *const quirk_keys[] = {"reason", "link", "driver-version"};
 
 static void quirk_head(struct qn_reading *r, const yaml_node_t *key, const yaml_node_t *value, void *user)
 {
@@ -542,7 +568,7 @@ static void quirk_body(struct qn_reading *r, const yaml_node_t *key, const yaml_
 
 static void read_quirk(struct qn_reading *r, const yaml_node_t *node, void *user)
 {
-    struct place place = {.reason = NULL, .link = ""};
+    struct place place = {.link = "", .quirk = true};
     uint32_t faults = r->n_faults, items = r->profile->n_items;
     if (!is_mapping(r, node, "a quirk"))
         return;

@@ -308,18 +308,16 @@ bool quern_profiles_at(const struct quern_profiles *profiles, size_t index, stru
 
 /* ---- checking a file ---- */
 
-enum quern_status quern_profile_check(const struct quern_profiles *profiles, const char *path,
-                                      quern_profile_fault_fn fault, void *user, struct quern_error *err)
+enum quern_status qn_profile_check_text(const struct quern_profiles *profiles, const char *path,
+                                        const char *text, size_t n, quern_profile_fault_fn fault, void *user,
+                                        struct quern_error *err)
 {
     struct qn_arena arena;
-    struct qn_view view;
-    enum quern_status status = qn_view_path(&profiles->cb, &view, path, false, err);
-    if (status)
-        return status;
+    enum quern_status status = QUERN_OK;
     qn_arena_init(&arena, &profiles->cb, ARENA_BYTES);
     struct qn_reading r = {
         .arena = &arena, .path = path, .tunables = &profiles->tunables, .fault = fault, .user = user};
-    qn_reading_head(&r, (const char *)view.data, (size_t)view.size);
+    qn_reading_head(&r, text, n);
     if (r.profile) {
         r.profile->rank = RANK_FILE;
         set_base(&r, profiles->profile, profiles->n);
@@ -335,6 +333,17 @@ enum quern_status quern_profile_check(const struct quern_profiles *profiles, con
         status = qn_fail(err, QUERN_ERR_FILE, "%.400s: %u fault%s", path, r.n_faults, r.n_faults > 1 ? "s" : "");
     qn_reading_finish(&r);
     qn_arena_finish(&arena);
+    return status;
+}
+
+enum quern_status quern_profile_check(const struct quern_profiles *profiles, const char *path,
+                                      quern_profile_fault_fn fault, void *user, struct quern_error *err)
+{
+    struct qn_view view;
+    enum quern_status status = qn_view_path(&profiles->cb, &view, path, false, err);
+    if (status)
+        return status;
+    status = qn_profile_check_text(profiles, path, (const char *)view.data, (size_t)view.size, fault, user, err);
     qn_view_finish(&profiles->cb, &view);
     return status;
 }

@@ -156,6 +156,9 @@ static void print_measure(uint32_t type, uint64_t value, char *text, size_t size
 void qn_tunable_range(const struct quern_tunable *tunable, char *text, size_t size)
 {
     static const char *const kinds[] = {"on or off", "a whole number", "bytes", "a time", "one of", "a rate"};
+    static const char *const as_in[] = {[QUERN_TUNABLE_BYTES] = "64 KiB",
+                                        [QUERN_TUNABLE_TIME] = "100 ms",
+                                        [QUERN_TUNABLE_RATE] = "68 GB/s"};
     char min[40], max[40];
     if (tunable->type >= QN_LEN(kinds))
         snprintf(text, size, "what a newer version of Quern knows");
@@ -171,7 +174,7 @@ void qn_tunable_range(const struct quern_tunable *tunable, char *text, size_t si
     } else {
         print_measure(tunable->type, tunable->min, min, sizeof min);
         print_measure(tunable->type, tunable->max, max, sizeof max);
-        snprintf(text, size, "%s from %s to %s", kinds[tunable->type], min, max);
+        snprintf(text, size, "%s from %s to %s, as in %s", kinds[tunable->type], min, max, as_in[tunable->type]);
     }
 }
 

@@ -38,7 +38,7 @@ def shared(folder):
 
 def environment(**more):
     env = {k: v for k, v in os.environ.items() if not k.startswith("QUERN_")}
-    env["QUERN_CACHE_DIR"] = "off"  # tests leave the user's alone
+    env["QUERN_CACHE_DIR"] = env["QUERN_PROFILE_DIR"] = "off"  # tests leave the user's alone
     env.update(more)
     return env
 
