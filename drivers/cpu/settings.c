@@ -9,7 +9,10 @@
 
 enum { MAX_THREADS = 512 };
 
-#define ISA(name, help) {"features." name, QUERN_TUNABLE_FLAG, 0, 0, 1, NULL, "on where the processor has it", help}
+#define ISA(name, help)                                                                            \
+    {                                                                                              \
+        "features." name, QUERN_TUNABLE_FLAG, 0, 0, 1, NULL, "on where the processor has it", help \
+    }
 
 /* Instruction sets of every architecture: a profile for one can be checked on another. */
 static const struct quern_tunable tunables[] = {
@@ -19,8 +22,8 @@ static const struct quern_tunable tunables[] = {
     ISA("neon", "64-bit Arm: 128-bit vectors"),
     ISA("dotprod", "64-bit Arm: 8-bit dot products"),
     ISA("i8mm", "64-bit Arm: 8-bit matrix products"),
-    {"threads.count", QUERN_TUNABLE_COUNT, QUERN_TUNABLE_SPEED, 1, MAX_THREADS, NULL, "one for each processor",
-     "threads that compute"},
+    {"threads.count", QUERN_TUNABLE_COUNT, QUERN_TUNABLE_SPEED, 1, MAX_THREADS, NULL,
+     "one for each processor", "threads that compute"},
     {"weights.layout", QUERN_TUNABLE_WORD, QUERN_TUNABLE_FORMATS | QUERN_TUNABLE_SPEED, 0, 0, "file rows16",
      "rows16 where there is a kernel for it",
      "order in which weights are read: as the file has them, or 16 rows side by side, copied at load"},
@@ -62,8 +65,8 @@ static enum quern_status read_layout(const struct quern_setting *setting, struct
     if (!alone && strcmp(setting->name, LAYOUT) != 0)
         return QUERN_OK;
     if (!file && strcmp(setting->value, "rows16") != 0)
-        return qn_fail(err, QUERN_ERR_PARAM, "setting %s: \"%.40s\" is neither file nor rows16", setting->name,
-                       setting->value);
+        return qn_fail(err, QUERN_ERR_PARAM, "setting %s: \"%.40s\" is neither file nor rows16",
+                       setting->name, setting->value);
     if (!alone)
         layouts->all_file = file;
     uint64_t bit = alone ? (uint64_t)1 << format : 0;
@@ -79,8 +82,8 @@ enum quern_status qn_cpu_settings_read(const struct quern_profile_view *profile,
     int cpus = qn_cpu_count();
     enum quern_status status = QUERN_OK;
     struct layouts layouts = {0};
-    *settings = (struct qn_cpu_settings){.threads = cpus < MAX_THREADS ? (uint32_t)cpus : MAX_THREADS,
-                                         .isa = have};
+    *settings =
+        (struct qn_cpu_settings){.threads = cpus < MAX_THREADS ? (uint32_t)cpus : MAX_THREADS, .isa = have};
     for (uint32_t i = 0; profile && i < profile->n_settings && !status; i++) {
         const struct quern_setting *setting = &profile->settings[i];
         if (strcmp(setting->name, "threads") == 0 || strcmp(setting->name, "threads.count") == 0)
@@ -94,6 +97,7 @@ enum quern_status qn_cpu_settings_read(const struct quern_profile_view *profile,
             status = read_layout(setting, &layouts, err);
     }
     settings->isa &= ~off;
-    settings->in_file_layout = (layouts.all_file ? ~layouts.of_format : 0) | (layouts.file & layouts.of_format);
+    settings->in_file_layout =
+        (layouts.all_file ? ~layouts.of_format : 0) | (layouts.file & layouts.of_format);
     return status;
 }

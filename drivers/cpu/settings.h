@@ -7,8 +7,9 @@
 
 struct qn_cpu_settings {
     uint32_t threads;
-    uint32_t isa;             /* bit per enum qn_isa */
-    uint64_t in_file_layout;  /* bit per enum quern_format: weights that are computed with as the file has them */
+    uint32_t isa; /* bit per enum qn_isa */
+    uint64_t
+        in_file_layout; /* bit per enum quern_format: weights that are computed with as the file has them */
 };
 
 /* QUERN_ERR_PARAM names the setting whose value is wrong, and what was expected. */

@@ -108,13 +108,10 @@ static enum quern_status take(struct qn_vk_settings *settings, const struct quer
     return QUERN_OK;
 }
 
-/* What the environment says in other words. */
+/* What is for developers, and what the environment says in other words. */
 static enum quern_status take_other(struct qn_vk_settings *settings, const struct quern_setting *setting,
                                     struct quern_error *err)
 {
-    static const struct {
-        const char *name, *means;
-    } names[] = {{"vk-submit-us", "submit.budget"}, {"vk-coopmat", "kernels.coopmat-on-software"}};
     const char *value = setting->value;
     bool on = strcmp(value, "0") != 0;
     uint32_t without;
@@ -133,11 +130,6 @@ static enum quern_status take_other(struct qn_vk_settings *settings, const struc
         status = qn_vk_features_parse(value, &without, err);
         settings->without |= status ? 0 : without;
     }
-    for (size_t i = 0; i < QN_LEN(names); i++)
-        if (strcmp(setting->name, names[i].name) == 0) {
-            const struct quern_setting same = {names[i].means, value};
-            status = take(settings, &same, err);
-        }
     return status;
 }
 

@@ -1,6 +1,6 @@
-/* Device profiles inside the runtime. A profile is read in two passes: its head (name, extends, match), by which
- * it finds the one that it extends; then what it says, which depends on the driver that it is for. Everything
- * lies in the arena of the profiles. */
+/* Device profiles inside the runtime. A profile is read in two passes: its head (name, extends, match), by
+ * which it finds the one that it extends; then what it says, which depends on the driver that it is for.
+ * Everything lies in the arena of the profiles. */
 #ifndef QN_DEVICE_PROFILE_H
 #define QN_DEVICE_PROFILE_H
 
@@ -46,7 +46,7 @@ struct qn_match_ids {
 
 /* What a device must be; what is not there is not asked for. */
 struct qn_match {
-    const char *api;             /* name of the driver; NULL: any */
+    const char *api; /* name of the driver; NULL: any */
     struct qn_match_ids vendor, device_id;
     struct qn_match_words type, device, driver, identity;
     struct qn_match_words features; /* all of them */
@@ -119,10 +119,9 @@ struct qn_profile_values {
     const struct quern_profile_value **value; /* owned; to be freed */
 };
 
-enum quern_status qn_profiles_resolve(const struct quern_profiles *profiles,
-                                      const struct quern_callbacks *cb, const char *driver,
-                                      const struct quern_device_info *info, struct qn_profile_values *values,
-                                      struct quern_error *err);
+enum quern_status qn_profiles_resolve(const struct quern_profiles *profiles, const struct quern_callbacks *cb,
+                                      const char *driver, const struct quern_device_info *info,
+                                      struct qn_profile_values *values, struct quern_error *err);
 
 /* As quern_profile_check, of a file's text. */
 enum quern_status qn_profile_check_text(const struct quern_profiles *profiles, const char *path,

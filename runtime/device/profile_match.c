@@ -124,9 +124,7 @@ bool qn_version_in_range(const char *version, const struct qn_version_range *ran
     for (uint32_t i = 0; i < range->n; i++) {
         int c = qn_version_compare(version, range->of[i].version);
         const bool holds[] = {[QN_VERSION_EQUAL] = c == 0,
-                              [QN_VERSION_LESS] = c < 0,
-                              [QN_VERSION_LEAST] = c >= 0,
-                              [QN_VERSION_MORE] = c > 0,
+                              [QN_VERSION_LESS] = c<0, [QN_VERSION_LEAST] = c >= 0, [QN_VERSION_MORE] = c> 0,
                               [QN_VERSION_MOST] = c <= 0};
         all = all && holds[range->of[i].is];
     }

@@ -25,7 +25,7 @@ void qn_reading_fault(struct qn_reading *r, uint32_t line, uint32_t column, cons
         r->fault(r->user, text);
 }
 
-#define FAULT(r, node, ...)                                                         \
+#define FAULT(r, node, ...)                                                                               \
     qn_reading_fault((r), (uint32_t)(node)->start_mark.line + 1, (uint32_t)(node)->start_mark.column + 1, \
                      __VA_ARGS__)
 
@@ -242,7 +242,10 @@ static void read_range(struct qn_reading *r, const yaml_node_t *node, void *to)
               text_of(node));
 }
 
-#define MATCH(name, read, member) {name, read, offsetof(struct qn_match, member)}
+#define MATCH(name, read, member)                     \
+    {                                                 \
+        name, read, offsetof(struct qn_match, member) \
+    }
 static const struct match_key match_keys[] = {
     MATCH("api", read_api, api),
     MATCH("vendor", read_ids, vendor),
@@ -275,9 +278,9 @@ static void read_match(struct qn_reading *r, const yaml_node_t *key, const yaml_
 static void read_source(struct qn_reading *r, const yaml_node_t *node, void *user)
 {
     struct qn_profile *profile = user;
-    const char **sources = qn_arena_extend(r->arena, (void *)profile->sources,
-                                           profile->n_sources * sizeof *sources,
-                                           (profile->n_sources + 1) * sizeof *sources);
+    const char **sources =
+        qn_arena_extend(r->arena, (void *)profile->sources, profile->n_sources * sizeof *sources,
+                        (profile->n_sources + 1) * sizeof *sources);
     const char *text = text_value(r, node, "sources");
     r->no_memory |= !sources;
     if (!sources)
@@ -302,8 +305,8 @@ static void head_pair(struct qn_reading *r, const yaml_node_t *key, const yaml_n
     if (strcmp(name, "quern-profile") == 0) {
         *has_version = true;
         if (is_text(r, value, name) && strcmp(text_of(value), "1") != 0)
-            FAULT(r, value, "quern-profile: this is version \"%.16s\" of the format, expected %d", text_of(value),
-                  QN_PROFILE_VERSION);
+            FAULT(r, value, "quern-profile: this is version \"%.16s\" of the format, expected %d",
+                  text_of(value), QN_PROFILE_VERSION);
     } else if (strcmp(name, "name") == 0) {
         profile->name = text_value(r, value, name);
         profile->name_line = (uint32_t)value->start_mark.line + 1;
@@ -407,9 +410,8 @@ static void add_item(struct qn_reading *r, const struct place *place, const yaml
                      const char *value)
 {
     struct qn_profile *profile = r->profile;
-    struct qn_profile_item *items =
-        qn_arena_extend(r->arena, profile->items, profile->n_items * sizeof *items,
-                        (profile->n_items + 1) * sizeof *items);
+    struct qn_profile_item *items = qn_arena_extend(
+        r->arena, profile->items, profile->n_items * sizeof *items, (profile->n_items + 1) * sizeof *items);
     char origin[512];
     snprintf(origin, sizeof origin, "%.480s:%u", r->path, (uint32_t)node->start_mark.line + 1);
     r->no_memory |= !items;
@@ -444,8 +446,8 @@ static bool is_head_key(const char *name)
 struct level {
     const char *path; /* "kernels.matvec" */
     size_t n;
-    bool of_format;   /* only those that may be one for each format */
-    bool deeper;      /* some go on below */
+    bool of_format;          /* only those that may be one for each format */
+    bool deeper;             /* some go on below */
     struct choices *choices; /* takes the words that may stand here; NULL: nobody asks */
 };
 
@@ -459,12 +461,12 @@ static void add_choice(struct choices *choices, const char *word, size_t length)
 {
     const char *at = choices->list;
     qn_guess_try(&choices->guess, word, length);
-    while ((at = strstr(at, ", ")) != NULL && !(strncmp(at + 2, word, length) == 0 &&
-                                                (at[2 + length] == ',' || at[2 + length] == '\0')))
+    while ((at = strstr(at, ", ")) != NULL &&
+           !(strncmp(at + 2, word, length) == 0 && (at[2 + length] == ',' || at[2 + length] == '\0')))
         at += 2;
     if (!at && choices->n + length + 3 < sizeof choices->list)
-        choices->n += (size_t)snprintf(choices->list + choices->n, sizeof choices->list - choices->n, ", %.*s",
-                                       (int)length, word);
+        choices->n += (size_t)snprintf(choices->list + choices->n, sizeof choices->list - choices->n,
+                                       ", %.*s", (int)length, word);
 }
 
 static void look(void *user, const struct quern_tunable *tunable)
@@ -511,8 +513,11 @@ static void no_setting(struct qn_reading *r, const yaml_node_t *key, const struc
         add_choice(&choices, keys[i], strlen(keys[i]));
     qn_tunables_each(r->tunables, api, look, &level);
     const char *best = qn_guess_end(&choices.guess);
-    FAULT(r, key, "there is no \"%.90s\"%s%s; %s%s%s", path, api ? " for devices of driver " : "", api ? api : "",
-          best ? "did you mean " : choices.n > 0 ? "there are: " : "nothing may stand here",
+    FAULT(r, key, "there is no \"%.90s\"%s%s; %s%s%s", path, api ? " for devices of driver " : "",
+          api ? api : "",
+          best            ? "did you mean "
+          : choices.n > 0 ? "there are: "
+                          : "nothing may stand here",
           best            ? best
           : choices.n > 0 ? choices.list + 2
                           : "",
@@ -526,9 +531,8 @@ static void read_setting(struct qn_reading *r, const yaml_node_t *key, const yam
     int n = snprintf(place.path, sizeof place.path, "%s%s%s", above->path, above->path[0] ? "." : "",
                      text_of(key));
     const struct quern_tunable *tunable =
-        n < (int)sizeof place.path
-            ? qn_tunable_find(r->tunables, qn_profile_api(r->profile), place.path)
-            : NULL;
+        n < (int)sizeof place.path ? qn_tunable_find(r->tunables, qn_profile_api(r->profile), place.path)
+                                   : NULL;
     char text[256];
     if (tunable && value->type != YAML_SCALAR_NODE) {
         qn_tunable_range(tunable, text, sizeof text);
@@ -605,13 +609,13 @@ static void rule_fault(void *user, const char *setting, const char *why)
         const struct quern_profile_value *value = &profile->items[i].value;
         if (strcmp(value->setting, setting) == 0) {
             const char *line = strrchr(value->origin, ':');
-            qn_reading_fault(r, (uint32_t)strtoul(line + 1, NULL, 10), 1, "%s is %s: %s", setting, value->text,
-                             why);
+            qn_reading_fault(r, (uint32_t)strtoul(line + 1, NULL, 10), 1, "%s is %s: %s", setting,
+                             value->text, why);
             return;
         }
     }
-    qn_reading_fault(r, profile->name_line, profile->name_column, "%s, together with the profiles under it: %s",
-                     setting, why);
+    qn_reading_fault(r, profile->name_line, profile->name_column,
+                     "%s, together with the profiles under it: %s", setting, why);
 }
 
 /* All that holds with this profile, its own words last. */

@@ -234,7 +234,8 @@ static bool take_in(struct intake *intake, const struct quern_profiles_params *p
         if (good && intake->n > before)
             profiles->file = intake->reading[before].profile;
     }
-    profiles->profile = good ? qn_arena_alloc(&profiles->arena, intake->n + 1, sizeof *profiles->profile) : NULL;
+    profiles->profile =
+        good ? qn_arena_alloc(&profiles->arena, intake->n + 1, sizeof *profiles->profile) : NULL;
     if (!profiles->profile)
         return false;
     for (size_t i = 0; i < intake->n; i++)
@@ -330,7 +331,8 @@ enum quern_status qn_profile_check_text(const struct quern_profiles *profiles, c
     if (r.no_memory)
         status = qn_fail_memory(err, "a device profile");
     else if (r.n_faults > 0)
-        status = qn_fail(err, QUERN_ERR_FILE, "%.400s: %u fault%s", path, r.n_faults, r.n_faults > 1 ? "s" : "");
+        status =
+            qn_fail(err, QUERN_ERR_FILE, "%.400s: %u fault%s", path, r.n_faults, r.n_faults > 1 ? "s" : "");
     qn_reading_finish(&r);
     qn_arena_finish(&arena);
     return status;
@@ -343,7 +345,8 @@ enum quern_status quern_profile_check(const struct quern_profiles *profiles, con
     enum quern_status status = qn_view_path(&profiles->cb, &view, path, false, err);
     if (status)
         return status;
-    status = qn_profile_check_text(profiles, path, (const char *)view.data, (size_t)view.size, fault, user, err);
+    status =
+        qn_profile_check_text(profiles, path, (const char *)view.data, (size_t)view.size, fault, user, err);
     qn_view_finish(&profiles->cb, &view);
     return status;
 }

@@ -590,38 +590,76 @@ bool qn_rating_is_faster(const struct qn_rating *rating)
            seconds(rate[QN_PREFILL], rate[QN_DECODE]) < seconds(rate[QN_CPU_PREFILL], rate[QN_CPU_DECODE]);
 }
 
+/* What the profiles say about using the device: of both phases, that which says more. */
+enum wish { MEASURE, PREFER, AVOID };
+
+static enum wish wish_of(const struct qn_bringup *bringup, uint32_t index)
+{
+    static const char *const names[] = {"placement.decode", "placement.prefill"};
+    enum wish wish[QN_LEN(names)] = {MEASURE, MEASURE};
+    struct qn_settings settings;
+    struct quern_error err;
+    if (qn_bringup_settings(bringup, index, &settings, &err))
+        return MEASURE;
+    for (uint32_t i = 0; i < settings.n; i++)
+        for (size_t k = 0; k < QN_LEN(names); k++)
+            if (strcmp(settings.item[i].name, names[k]) == 0)
+                wish[k] = strcmp(settings.item[i].value, "avoid") == 0    ? AVOID
+                          : strcmp(settings.item[i].value, "prefer") == 0 ? PREFER
+                                                                          : MEASURE;
+    qn_settings_finish(bringup->cb, &settings);
+    return wish[0] > wish[1] ? wish[0] : wish[1];
+}
+
+/* Seconds that the device takes, INFINITY: it is not used. One that is preferred takes none. */
+static double seconds_of(struct qn_bringup *bringup, uint32_t index, const char *id)
+{
+    const struct quern_device_info *info = &bringup->listing.infos[index];
+    const struct quern_callbacks *cb = bringup->cb;
+    struct qn_verdict verdict = {.good = false};
+    struct qn_rating rating;
+    struct quern_error err = {0};
+    bool known;
+    enum wish wish = wish_of(bringup, index);
+    if (wish == AVOID) {
+        qn_log(cb, QUERN_LOG_INFO, "auto: %s (%s) is not used: its profile avoids it", id, info->name);
+        return INFINITY;
+    }
+    if (qn_bringup_verdict(bringup, index, true, &verdict, &known, &err) || !verdict.good) {
+        qn_log(cb, QUERN_LOG_INFO, "auto: %s (%s) is not used: %s", id, info->name,
+               verdict.reason[0] ? verdict.reason : err.text);
+        return INFINITY;
+    }
+    if (wish == PREFER) {
+        qn_log(cb, QUERN_LOG_INFO, "auto: %s (%s) is preferred by its profile", id, info->name);
+        return 0;
+    }
+    if (qn_bringup_rating(bringup, index, &rating, &err)) {
+        qn_log(cb, QUERN_LOG_INFO, "auto: %s (%s) is not measured: %s", id, info->name, err.text);
+        return INFINITY;
+    }
+    const double *rate = rating.rate;
+    bool faster = qn_rating_is_faster(&rating);
+    qn_log(
+        cb, QUERN_LOG_INFO,
+        "auto: %s (%s) is %s than the processor: decode %.4g to %.4g, prefill %.4g to %.4g million weights/s",
+        id, info->name, faster ? "faster" : "slower", rate[QN_DECODE], rate[QN_CPU_DECODE], rate[QN_PREFILL],
+        rate[QN_CPU_PREFILL]);
+    return faster ? seconds(rate[QN_PREFILL], rate[QN_DECODE]) : INFINITY;
+}
+
 /* Puts the driver's fastest device first where it is faster than the processor and what was found before. */
 static void consider(struct qn_bringup *bringup, double *best, char ids[QN_AUTO_SIZE])
 {
     for (uint32_t i = 0; i < bringup->listing.n; i++) {
-        const struct quern_device_info *info = &bringup->listing.infos[i];
-        struct qn_verdict verdict = {.good = false};
-        struct qn_rating rating;
-        struct quern_error err = {0};
-        bool known;
         char id[64];
-        if (!is_hardware(info->type) || !qn_bringup_confined(bringup))
+        if (!is_hardware(bringup->listing.infos[i].type) || !qn_bringup_confined(bringup))
             continue;
         write_id(bringup, i, id, sizeof id);
-        if (qn_bringup_verdict(bringup, i, true, &verdict, &known, &err) || !verdict.good) {
-            qn_log(bringup->cb, QUERN_LOG_INFO, "auto: %s (%s) is not used: %s", id, info->name,
-                   verdict.reason[0] ? verdict.reason : err.text);
-        } else if (qn_bringup_rating(bringup, i, &rating, &err)) {
-            qn_log(bringup->cb, QUERN_LOG_INFO, "auto: %s (%s) is not measured: %s", id, info->name,
-                   err.text);
-        } else {
-            const double *rate = rating.rate;
-            bool faster = qn_rating_is_faster(&rating);
-            double time = seconds(rate[QN_PREFILL], rate[QN_DECODE]);
-            qn_log(bringup->cb, QUERN_LOG_INFO,
-                   "auto: %s (%s) is %s than the processor: decode %.4g to %.4g, prefill %.4g to %.4g "
-                   "million weights/s",
-                   id, info->name, faster ? "faster" : "slower", rate[QN_DECODE], rate[QN_CPU_DECODE],
-                   rate[QN_PREFILL], rate[QN_CPU_PREFILL]);
-            if (faster && time < *best) {
-                *best = time;
-                snprintf(ids, QN_AUTO_SIZE, "%s,cpu", id);
-            }
+        double time = seconds_of(bringup, i, id);
+        if (time < *best) {
+            *best = time;
+            snprintf(ids, QN_AUTO_SIZE, "%s,cpu", id);
         }
     }
 }

@@ -8,7 +8,7 @@
 
 /* ---- the runtime's own ---- */
 
-#define PHASE_HELP                                                                                            \
+#define PHASE_HELP                                                                                           \
     "whether --device auto takes the device: measure takes it where it is faster than the processor, avoid " \
     "never, prefer without measuring"
 
@@ -83,15 +83,15 @@ struct unit {
 
 /* From large to small; of a type, the first in which a value is a whole number prints it. */
 static const struct unit units[] = {
-    {"TiB", QUERN_TUNABLE_BYTES, 0x1p40}, {"GiB", QUERN_TUNABLE_BYTES, 0x1p30},
-    {"MiB", QUERN_TUNABLE_BYTES, 0x1p20}, {"KiB", QUERN_TUNABLE_BYTES, 0x1p10},
-    {"GB", QUERN_TUNABLE_BYTES, 1e9},     {"MB", QUERN_TUNABLE_BYTES, 1e6},
-    {"KB", QUERN_TUNABLE_BYTES, 1e3},     {"B", QUERN_TUNABLE_BYTES, 1},
-    {"s", QUERN_TUNABLE_TIME, 1e6},       {"ms", QUERN_TUNABLE_TIME, 1e3},
-    {"us", QUERN_TUNABLE_TIME, 1},        {"TB/s", QUERN_TUNABLE_RATE, 1e12},
-    {"GB/s", QUERN_TUNABLE_RATE, 1e9},    {"MB/s", QUERN_TUNABLE_RATE, 1e6},
+    {"TiB", QUERN_TUNABLE_BYTES, 0x1p40},  {"GiB", QUERN_TUNABLE_BYTES, 0x1p30},
+    {"MiB", QUERN_TUNABLE_BYTES, 0x1p20},  {"KiB", QUERN_TUNABLE_BYTES, 0x1p10},
+    {"GB", QUERN_TUNABLE_BYTES, 1e9},      {"MB", QUERN_TUNABLE_BYTES, 1e6},
+    {"KB", QUERN_TUNABLE_BYTES, 1e3},      {"B", QUERN_TUNABLE_BYTES, 1},
+    {"s", QUERN_TUNABLE_TIME, 1e6},        {"ms", QUERN_TUNABLE_TIME, 1e3},
+    {"us", QUERN_TUNABLE_TIME, 1},         {"TB/s", QUERN_TUNABLE_RATE, 1e12},
+    {"GB/s", QUERN_TUNABLE_RATE, 1e9},     {"MB/s", QUERN_TUNABLE_RATE, 1e6},
     {"GiB/s", QUERN_TUNABLE_RATE, 0x1p30}, {"TOP/s", QUERN_TUNABLE_RATE, 1e12},
-    {"GOP/s", QUERN_TUNABLE_RATE, 1e9},   {"TFLOP/s", QUERN_TUNABLE_RATE, 1e12},
+    {"GOP/s", QUERN_TUNABLE_RATE, 1e9},    {"TFLOP/s", QUERN_TUNABLE_RATE, 1e12},
     {"GFLOP/s", QUERN_TUNABLE_RATE, 1e9},
 };
 
@@ -156,9 +156,8 @@ static void print_measure(uint32_t type, uint64_t value, char *text, size_t size
 void qn_tunable_range(const struct quern_tunable *tunable, char *text, size_t size)
 {
     static const char *const kinds[] = {"on or off", "a whole number", "bytes", "a time", "one of", "a rate"};
-    static const char *const as_in[] = {[QUERN_TUNABLE_BYTES] = "64 KiB",
-                                        [QUERN_TUNABLE_TIME] = "100 ms",
-                                        [QUERN_TUNABLE_RATE] = "68 GB/s"};
+    static const char *const as_in[] = {
+        [QUERN_TUNABLE_BYTES] = "64 KiB", [QUERN_TUNABLE_TIME] = "100 ms", [QUERN_TUNABLE_RATE] = "68 GB/s"};
     char min[40], max[40];
     if (tunable->type >= QN_LEN(kinds))
         snprintf(text, size, "what a newer version of Quern knows");
@@ -174,7 +173,8 @@ void qn_tunable_range(const struct quern_tunable *tunable, char *text, size_t si
     } else {
         print_measure(tunable->type, tunable->min, min, sizeof min);
         print_measure(tunable->type, tunable->max, max, sizeof max);
-        snprintf(text, size, "%s from %s to %s, as in %s", kinds[tunable->type], min, max, as_in[tunable->type]);
+        snprintf(text, size, "%s from %s to %s, as in %s", kinds[tunable->type], min, max,
+                 as_in[tunable->type]);
     }
 }
 

@@ -27,8 +27,8 @@ void qn_tunables_each(const struct qn_tunable_set *set, const char *driver,
 /* The tunable of a setting, which may be one for a number format alone; NULL: there is none. */
 const struct quern_tunable *qn_tunable_find(const struct qn_tunable_set *set, const char *driver,
                                             const char *setting);
-/* The value of a setting from how it is written: "64 KiB" to "65536". False: it is none, and `value` says what
- * was expected ("bytes from 16 KiB to 2 GiB"). */
+/* The value of a setting from how it is written: "64 KiB" to "65536". False: it is none, and `value` says
+ * what was expected ("bytes from 16 KiB to 2 GiB"). */
 bool qn_tunable_parse(const struct quern_tunable *tunable, const char *text, char *value, size_t size);
 /* The other way round. */
 void qn_tunable_print(const struct quern_tunable *tunable, const char *value, char *text, size_t size);

@@ -58,8 +58,10 @@ struct way {
 static void run_open(struct run *run, const struct qn_golden *golden, struct way way)
 {
     static const struct quern_callbacks callbacks = {.log = on_log};
-    const struct quern_setting settings[] = {
-        {"vk-validate", "1"}, {"vk-coopmat", "1"}, {"vk-dot8", "1"}, {"isa", way.isa ? way.isa : "all"}};
+    const struct quern_setting settings[] = {{"vk-validate", "1"},
+                                             {"kernels.coopmat-on-software", "1"},
+                                             {"vk-dot8", "1"},
+                                             {"isa", way.isa ? way.isa : "all"}};
     *run = (struct run){.golden = golden};
     check(
         quern_model_open(&run->model, quern_source_path(golden->model),
@@ -470,7 +472,7 @@ static bool device_is_there(const char *name)
     struct quern_model *model = NULL;
     assert_true(qn_golden_load(&golden, "llama"));
     static const struct quern_setting validate[] = {
-        {"vk-validate", "1"}, {"vk-coopmat", "1"}, {"vk-dot8", "1"}};
+        {"vk-validate", "1"}, {"kernels.coopmat-on-software", "1"}, {"vk-dot8", "1"}};
     enum quern_status status =
         quern_model_open(&model, quern_source_path(golden.model),
                          quern_model_params(.device = name, .settings = validate, .n_settings = 3), &err);

@@ -210,7 +210,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_norm)};
     const struct quern_callbacks logged = {.log = on_log}, callbacks = qn_callbacks_resolve(&logged);
     const struct quern_host host = {sizeof host, &callbacks};
-    struct quern_setting settings[] = {{"vk-validate", "1"}, {"vk-coopmat", "1"}};
+    struct quern_setting settings[] = {{"vk-validate", "1"}, {"kernels.coopmat-on-software", "1"}};
     struct quern_profile_view profile = {sizeof profile, QN_LEN(settings), settings};
     struct quern_device_info info = {.struct_size = sizeof info};
     const struct quern_driver *driver = quern_vulkan_driver_get(QUERN_DRIVER_ABI);

@@ -513,10 +513,10 @@ static int32_t open_device(struct quern_error *err)
     const struct quern_driver *driver = quern_vulkan_driver_get(QUERN_DRIVER_ABI);
     static struct quern_host host = {sizeof host, &callbacks};
     struct quern_setting settings[] = {{"vk-validate", "1"},
-                                       {"vk-coopmat", "1"},
+                                       {"kernels.coopmat-on-software", "1"},
                                        {"vk-dot8", "1"},
                                        {"vk-disable", options.disable ? options.disable : ""},
-                                       {"vk-submit-us", options.submit_us ? options.submit_us : "0"}};
+                                       {"submit.budget", options.submit_us ? options.submit_us : "0"}};
     struct quern_profile_view profile = {sizeof profile, QN_LEN(settings), settings};
     struct quern_device_info infos[16] = {{.struct_size = sizeof infos[0]}};
     struct quern_caps caps = {.struct_size = sizeof caps};

@@ -22,7 +22,7 @@ static void on_log(void *user, enum quern_log_level level, const char *text)
 static struct quern_model *open_on(struct qn_test_heap *heap, const char *name, const char *device,
                                    const char *submit_us)
 {
-    const struct quern_setting settings[] = {{"vk-validate", "1"}, {"vk-submit-us", submit_us}};
+    const struct quern_setting settings[] = {{"vk-validate", "1"}, {"submit.budget", submit_us}};
     qn_test_heap_init(heap);
     heap->cb.log = on_log;
     struct quern_model *model =

@@ -35,7 +35,7 @@ static enum quern_status text_begin(struct text *text, const struct qn_golden *g
                                     uint32_t n_batch)
 {
     const struct quern_setting settings[] = {
-        {"vk-validate", "1"}, {"vk-import", import}, {"vk-submit-us", submit_us}};
+        {"vk-validate", "1"}, {"vk-import", import}, {"submit.budget", submit_us}};
     *text = (struct text){0};
     qn_test_heap_init(&text->heap);
     text->heap.cb.log = on_log;
@@ -215,7 +215,7 @@ static void test_submits(void **state)
     assert_true(qn_golden_load(&golden, "llama"));
     qn_layer_set(NULL, NULL);
     assert_int_equal(text_begin(&text, &golden, "vulkan", 8), QUERN_ERR_PARAM);
-    assert_non_null(strstr(text.err.text, "vk-submit-us"));
+    assert_non_null(strstr(text.err.text, "submit.budget"));
     submit_us = NULL;
     text_end(&text);
     qn_golden_finish(&golden);

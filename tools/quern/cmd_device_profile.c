@@ -66,8 +66,9 @@ const struct verb verb_device_check = {
     .name = "device check",
     .summary = "Checks device profiles.",
     .synopsis = "FILE... [--json]",
-    .details = "Prints all that is wrong in them, each with its place in the file and what was expected there. A "
-               "profile may extend the built-in ones and those of the user; see quern device profiles.",
+    .details =
+        "Prints all that is wrong in them, each with its place in the file and what was expected there. A "
+        "profile may extend the built-in ones and those of the user; see quern device profiles.",
     .tables = {{"Options", profile_args, ARG_N(profile_args), 0}},
     .max_rest = 10000,
     .rest = "FILE",
@@ -118,7 +119,8 @@ const struct verb verb_device_profiles = {
     .name = "device profiles",
     .summary = "Lists the device profiles that there are.",
     .synopsis = "[--json]",
-    .details = "Built-in ones, those in the user's folder (QUERN_PROFILE_DIR, else quern/profiles where the system keeps "
+    .details = "Built-in ones, those in the user's folder (QUERN_PROFILE_DIR, else quern/profiles where the "
+               "system keeps "
                "settings), and the one that QUERN_PROFILE names.",
     .tables = {{"Options", profile_args, ARG_N(profile_args), 0}},
     .defaults = &(const struct profile_options){0},
@@ -147,9 +149,10 @@ const struct verb verb_device_emulate = {
     .name = "device emulate",
     .summary = "Runs a verb with the limits and features of another device.",
     .synopsis = "FILE VERB [OPTION]...",
-    .details = "Devices of the driver that the profile is for are used as if they had its limits and lacked the "
-               "features that are off in it, whatever the profile matches: quern device emulate phone.yaml run -m "
-               "MODEL --device vulkan.",
+    .details =
+        "Devices of the driver that the profile is for are used as if they had its limits and lacked the "
+        "features that are off in it, whatever the profile matches: quern device emulate phone.yaml run -m "
+        "MODEL --device vulkan.",
     .max_rest = 1,
     .rest = "FILE",
     .defaults = &(const struct profile_options){0},

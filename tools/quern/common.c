@@ -154,14 +154,15 @@ static int open_profiles(struct device_setup *setup, const char *profile)
 
 int device_setup(struct device_setup *setup, const char *profile, bool verbose)
 {
-    static const char *const from_environment[DEVICE_SETTINGS][2] = {{"QUERN_CPU_ISA", "isa"},
-                                                                     {"QUERN_VK_VALIDATE", "vk-validate"},
-                                                                     {"QUERN_VK_DISABLE", "vk-disable"},
-                                                                     {"QUERN_VK_SHADERS", "vk-shaders"},
-                                                                     {"QUERN_VK_SUBMIT_US", "vk-submit-us"},
-                                                                     {"QUERN_VK_IMPORT", "vk-import"},
-                                                                     {"QUERN_VK_COOPMAT", "vk-coopmat"},
-                                                                     {"QUERN_VK_DOT8", "vk-dot8"}};
+    static const char *const from_environment[DEVICE_SETTINGS][2] = {
+        {"QUERN_CPU_ISA", "isa"},
+        {"QUERN_VK_VALIDATE", "vk-validate"},
+        {"QUERN_VK_DISABLE", "vk-disable"},
+        {"QUERN_VK_SHADERS", "vk-shaders"},
+        {"QUERN_VK_SUBMIT_US", "submit.budget"},
+        {"QUERN_VK_IMPORT", "vk-import"},
+        {"QUERN_VK_COOPMAT", "kernels.coopmat-on-software"},
+        {"QUERN_VK_DOT8", "vk-dot8"}};
     setup->callbacks = tool_callbacks(verbose);
     setup->n_settings = 0;
     for (size_t i = 0; i < ARG_N(from_environment); i++) {

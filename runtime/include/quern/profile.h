@@ -1,5 +1,5 @@
-/* Device profiles: what is known of a kind of device, in a YAML file. drivers/profiles/schema.md describes the
- * format. What a profile says becomes settings of the device's driver, and of the runtime. */
+/* Device profiles: what is known of a kind of device, in a YAML file. drivers/profiles/schema.md describes
+ * the format. What a profile says becomes settings of the device's driver, and of the runtime. */
 #ifndef QUERN_PROFILE_H
 #define QUERN_PROFILE_H
 
@@ -14,11 +14,11 @@ extern "C" {
 struct quern_profiles;
 
 struct quern_profiles_params {
-    const struct quern_callbacks *callbacks; /* NULL: none */
+    const struct quern_callbacks *callbacks;   /* NULL: none */
     const struct quern_driver *const *drivers; /* further drivers beside the built-in ones */
     uint32_t n_drivers;
-    const char *dir;  /* of the user's own, all its files "*.yaml"; one that is wrong is left out with warnings.
-                         NULL, "": none */
+    const char *dir;  /* of the user's own, all its files "*.yaml"; one that is wrong is left out with
+                         warnings.  NULL, "": none */
     const char *file; /* counts more than all others; wrong: an error. NULL, "": none */
     /* The file is taken for every device of the driver that it is written for, whatever it matches: with its
      * limits and features, a device stands for another. */
@@ -39,7 +39,7 @@ QUERN_API void quern_profiles_close(struct quern_profiles **profiles);
 struct quern_profile_desc {
     const char *name;
     const char *about;
-    const char *origin; /* path of its file, or "built in" */
+    const char *origin;     /* path of its file, or "built in" */
     const char *extends;    /* "": nothing */
     const char *unmeasured; /* what of it was never measured on such a device; "": nothing */
 };
@@ -48,19 +48,19 @@ QUERN_API size_t quern_profiles_count(const struct quern_profiles *profiles);
 QUERN_API bool quern_profiles_at(const struct quern_profiles *profiles, size_t index,
                                  struct quern_profile_desc *desc);
 
-/* Reads the file as one among `profiles` (which it may extend) and calls `fault` for each thing that is wrong in
- * it: "FILE:LINE:COLUMN: ...". QUERN_ERR_FILE where there is any. */
+/* Reads the file as one among `profiles` (which it may extend) and calls `fault` for each thing that is wrong
+ * in it: "FILE:LINE:COLUMN: ...". QUERN_ERR_FILE where there is any. */
 QUERN_API enum quern_status quern_profile_check(const struct quern_profiles *profiles, const char *path,
                                                 quern_profile_fault_fn fault, void *user,
                                                 struct quern_error *err);
 
 /* What a profile says, and where. */
 struct quern_profile_value {
-    const char *setting; /* "kernels.matvec.lanes" */
-    const char *value;   /* as the driver gets it */
-    const char *text;    /* as it is written: "64 KiB" */
-    const char *profile; /* name */
-    const char *origin;  /* "PATH:LINE" */
+    const char *setting;       /* "kernels.matvec.lanes" */
+    const char *value;         /* as the driver gets it */
+    const char *text;          /* as it is written: "64 KiB" */
+    const char *profile;       /* name */
+    const char *origin;        /* "PATH:LINE" */
     const char *reason, *link; /* of a quirk; else "" */
 };
 
