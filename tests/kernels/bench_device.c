@@ -10,39 +10,14 @@
 
 struct bench {
     struct qn_bench_device options;
+    struct quern_callbacks callbacks;
+    struct quern_host host;
     const struct quern_driver *driver;
     struct quern_device *device;
     uint64_t formats;
     struct qn_limits limits;
     int printed;
 };
-
-/* Seconds of the fastest of the runs: by the device's clock where it has one, else until the host knows. */
-static int32_t time_case(const struct bench *bench, const struct qn_case *c, double *best,
-                         struct quern_error *err)
-{
-    struct qn_rig rig;
-    struct qn_left left;
-    uint64_t start = 0;
-    qn_left_init(c, &left);
-    int32_t status = qn_rig_init(c, &rig, c->n_tokens, "1", err);
-    if (!status)
-        status = qn_rig_run(c, &rig, c->n_tokens, &left, err); /* uploads, and compiles what is not yet */
-    *best = 1e9;
-    for (start = qn_now_ns(); !status && (double)(qn_now_ns() - start) < bench->options.seconds * 1e9;) {
-        uint64_t begin = qn_now_ns();
-        status = qn_rig_again(c, &rig, err);
-        double seconds = (double)(qn_now_ns() - begin) * 1e-9;
-        struct quern_node_time time;
-        if (!status && c->driver->times && c->driver->times(rig.device, rig.prepared, &time, 1) == 1 &&
-            time.end_ns > time.begin_ns)
-            seconds = (double)(time.end_ns - time.begin_ns) * 1e-9;
-        *best = seconds < *best ? seconds : *best;
-    }
-    qn_rig_finish(c, &rig);
-    qn_left_finish(&left);
-    return status;
-}
 
 static void print_result(struct bench *bench, const char *name, const struct qn_node_work *work,
                          double seconds)
@@ -75,9 +50,9 @@ static void visit(const struct qn_op_case *listed, void *user)
     bool kv = at.op == QUERN_OP_ATTENTION || at.op == QUERN_OP_KV_STORE;
     at.exact = bench->options.exact;
     qn_op_print(&at, name, sizeof name);
-    qn_op_build(&at, bench->driver, 1, &c);
+    qn_op_build(&at, &bench->callbacks, bench->driver, 1, &c);
     c.device = bench->device;
-    int32_t status = time_case(bench, &c, &seconds, &err);
+    int32_t status = qn_case_time(&c, bench->options.seconds, &seconds, &err);
     const struct qn_node_work work = qn_case_work(&c, kv ? at.kv.held[0] + (at.tokens + 1) / 2 : 0);
     if (status)
         fprintf(stderr, "bench_kernels: %s: %s\n", name, err.text);
@@ -88,7 +63,7 @@ static void visit(const struct qn_op_case *listed, void *user)
 
 static int32_t open_device(struct bench *bench, struct quern_error *err)
 {
-    static struct quern_host host = {sizeof host, &qn_case_callbacks};
+    bench->host = (struct quern_host){.struct_size = sizeof bench->host, .callbacks = &bench->callbacks};
     struct quern_setting setting = {"vk-disable", bench->options.disable};
     struct quern_profile_view profile = {sizeof profile, bench->options.disable ? 1 : 0, &setting};
     struct quern_device_info infos[16];
@@ -96,9 +71,9 @@ static int32_t open_device(struct bench *bench, struct quern_error *err)
     uint32_t n = 0;
     for (size_t i = 0; i < QN_LEN(infos); i++)
         infos[i] = (struct quern_device_info){.struct_size = sizeof infos[i]};
-    int32_t status = bench->driver->probe(&host, infos, QN_LEN(infos), &n, err);
+    int32_t status = bench->driver->probe(&bench->host, infos, QN_LEN(infos), &n, err);
     if (!status)
-        status = bench->driver->open(&host, bench->options.device, &profile, &bench->device, err);
+        status = bench->driver->open(&bench->host, bench->options.device, &profile, &bench->device, err);
     if (status)
         return status;
     bench->driver->caps(bench->device, &caps);
@@ -137,7 +112,9 @@ static void print_limits(const struct bench *bench)
 
 int qn_bench_vulkan(const struct qn_bench_device *options)
 {
-    struct bench bench = {.options = *options, .driver = quern_vulkan_driver_get(QUERN_DRIVER_ABI)};
+    struct bench bench = {.options = *options,
+                          .callbacks = qn_callbacks_resolve(NULL),
+                          .driver = quern_vulkan_driver_get(QUERN_DRIVER_ABI)};
     struct quern_error err = {.text = ""};
     if (!qn_measure_gpu_limits(QN_LIMIT_KERNELS, options->device, &bench.limits))
         fprintf(stderr, "bench_kernels: the limits of Vulkan device %u are not known\n", options->device);

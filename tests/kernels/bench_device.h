@@ -2,7 +2,7 @@
 #ifndef QN_TESTS_KERNELS_BENCH_DEVICE_H
 #define QN_TESTS_KERNELS_BENCH_DEVICE_H
 
-#include "op_cases.h"
+#include "conformance/cases.h"
 
 struct qn_bench_device {
     uint32_t device;

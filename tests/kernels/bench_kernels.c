@@ -1,5 +1,5 @@
 /* Times kernels and says which fraction of the machine's measured limits they reach: every matmul kernel of
- * the CPU (cases.h), or every operation of a Vulkan device (op_cases.h).
+ * the CPU (cases.h), or every operation of a Vulkan device (conformance/cases.h).
  *
  *     bench_kernels [--json] [--threads N] [--seconds S] [--k K] [--rows N] [--tokens N]
  *                   [--pool MIB] [FILTER...]
@@ -12,7 +12,7 @@
  * pool larger than the caches, so that one token reads memory as decoding does; a small pool and few rows
  * show what a kernel does from a cache. */
 #include "cases.h"
-#include "support/fill.h"
+#include "conformance/fill.h"
 #include "limits.h"
 #ifdef QN_LIMIT_KERNELS
 #include "bench_device.h"

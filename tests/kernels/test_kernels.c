@@ -4,7 +4,7 @@
 
 #include "cases.h"
 #include "support/activation.h"
-#include "support/fill.h"
+#include "conformance/fill.h"
 
 #include "base/host.h"
 #include "formats/rows16.h"

@@ -3,7 +3,7 @@
 #include "base/host.h"
 #include "drivers/vulkan/vulkan.h"
 #include "formats/formats.h"
-#include "support/fill.h"
+#include "conformance/fill.h"
 #include "test.h"
 
 enum { N = 40, TOKENS = 64, SKIPPED = 77 };

@@ -62,7 +62,7 @@ static uint64_t wanted_formats(const char *isa)
 
 void qn_cpu_case_init(struct qn_case *c, enum quern_op op, uint32_t n_tokens, const char *isa)
 {
-    qn_case_init(c, quern_cpu_driver_get(QUERN_DRIVER_ABI), op, n_tokens);
+    qn_case_start(c, quern_cpu_driver_get(QUERN_DRIVER_ABI), op, n_tokens);
     c->isa = isa;
 }
 

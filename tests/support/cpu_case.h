@@ -2,7 +2,7 @@
 #ifndef QN_TEST_SUPPORT_CPU_CASE_H
 #define QN_TEST_SUPPORT_CPU_CASE_H
 
-#include "support/one_node.h"
+#include "support/ways.h"
 
 enum { QN_CPU_ISAS = 2 };
 extern const char *const qn_cpu_isas[QN_CPU_ISAS]; /* the setting "isa": plain C, and all instruction sets */

@@ -10,7 +10,7 @@
  * feed-forward, have six bits. Rows that no whole number of blocks fills are kept in f16, vectors and routers
  * in f32. Weights have a deviation of 0.02, so that all logits are finite numbers; they repeat after a prime
  * number of blocks. The same arguments give the same file. The vocabulary reads and writes any text. */
-#include "fill.h"
+#include "conformance/fill.h"
 #include "vocab.h"
 
 #include "base/clock.h"

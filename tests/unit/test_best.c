@@ -4,7 +4,7 @@
 
 #include "drivers/cpu/cpu.h"
 #include "support/golden.h"
-#include "support/one_node.h"
+#include "support/ways.h"
 #include "test.h"
 
 #include <math.h>
@@ -62,7 +62,7 @@ static void test_select(void **state)
     for (size_t i = 0; i < QN_LEN(cases); i++) {
         struct qn_case c;
         uint32_t n = cases[i].n, k = cases[i].k;
-        qn_case_init(&c, quern_cpu_driver_get(QUERN_DRIVER_ABI), QUERN_OP_SELECT, 9);
+        qn_case_start(&c, quern_cpu_driver_get(QUERN_DRIVER_ABI), QUERN_OP_SELECT, 9);
         for (uint32_t t = 0; t < 9; t += 4)
             c.output[c.n_outputs++] = t;
         float *x = malloc(3 * n * sizeof *x);

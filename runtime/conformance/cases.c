@@ -1,25 +1,14 @@
-/* See op_cases.h. */
-#include "op_cases.h"
+/* The list of cases: picked ones, random ones, and those that are timed. */
+#include "conformance/cases.h"
 
-#include "base/host.h"
 #include "formats/formats.h"
-#include "test.h"
 
-#include <ctype.h>
-#include <math.h>
+#include <string.h>
 #include <strings.h>
-
-enum { FILLED_BLOCKS = 1021, KV_PAGES = 1000, PAGES_PER_POOL = 130 };
-
-static const char *const names[QUERN_OP_END] = {
-#define QN_OP(id, lower) [QUERN_OP_##id] = #lower,
-#include "drivers/cpu/ops.inc"
-#undef QN_OP
-};
 
 const char *qn_op_name(enum quern_op op)
 {
-    return op < QUERN_OP_END ? names[op] : NULL;
+    return op < QUERN_OP_END ? qn_op_get(op)->name : NULL;
 }
 
 /* ---------------------------------------------------------------- the list */
@@ -271,7 +260,7 @@ bool qn_op_reads_weights(enum quern_op op)
 bool qn_op_choose(struct qn_op_choice *choice, const char *name)
 {
     for (int op = 0; op < QUERN_OP_END; op++)
-        if (strcmp(name, names[op]) == 0)
+        if (strcmp(name, qn_op_name((enum quern_op)op)) == 0)
             return choice->any_op = choice->op[op] = true;
     for (int f = 0; f < QUERN_FORMAT_END; f++) {
         const char *known = quern_format_name((enum quern_format)f);
@@ -384,36 +373,32 @@ static uint32_t up_to(uint64_t *state, uint32_t n)
     uint32_t bits = 0;
     while (bits < 31 && n >> bits > 1)
         bits++;
-    uint32_t most = 2u << qn_test_random(state) % (bits + 1);
-    return 1 + (uint32_t)(qn_test_random(state) % (most < n ? most : n));
+    uint32_t most = 2u << qn_fill_random(state) % (bits + 1);
+    return 1 + (uint32_t)(qn_fill_random(state) % (most < n ? most : n));
 }
 
 static bool coin(uint64_t *state)
 {
-    return qn_test_random(state) & 1;
-}
-
-static uint32_t below(uint64_t *state, uint32_t n)
-{
-    return (uint32_t)(qn_test_random(state) % n);
+    return qn_fill_random(state) & 1;
 }
 
 static void random_kv(struct qn_op_case *at, uint64_t *state)
 {
     static const enum quern_format formats[] = {QUERN_F32, QUERN_F16, QUERN_Q8_0};
     static const uint32_t page_tokens[] = {4, 16, 32, 64};
-    uint32_t group = 1 + below(state, 8), left = 2000;
-    at->format = formats[below(state, 3)];
-    at->v_format = formats[below(state, 3)];
-    at->kv.layer = (struct quern_kv_layer){1 + below(state, 4), 32 * (1 + below(state, 8)),
-                                           32 * (1 + below(state, 8)), coin(state) ? 0 : up_to(state, 300)};
+    uint32_t group = 1 + qn_fill_below(state, 8), left = 2000;
+    at->format = formats[qn_fill_below(state, 3)];
+    at->v_format = formats[qn_fill_below(state, 3)];
+    at->kv.layer =
+        (struct quern_kv_layer){1 + qn_fill_below(state, 4), 32 * (1 + qn_fill_below(state, 8)),
+                                32 * (1 + qn_fill_below(state, 8)), coin(state) ? 0 : up_to(state, 300)};
     if (at->format != QUERN_Q8_0 && coin(state))
         at->kv.layer.head_dim_k = up_to(state, 512);
     if (at->v_format != QUERN_Q8_0 && coin(state))
         at->kv.layer.head_dim_v = up_to(state, 512);
     at->kv.n_head = at->kv.layer.n_head_kv * group;
-    at->kv.page_tokens = page_tokens[below(state, 4)];
-    at->kv.n_seqs = 1 + below(state, 3);
+    at->kv.page_tokens = page_tokens[qn_fill_below(state, 4)];
+    at->kv.n_seqs = 1 + qn_fill_below(state, 3);
     at->tokens = 0;
     if (at->kv.page_tokens < 16)
         left = 500;
@@ -423,21 +408,21 @@ static void random_kv(struct qn_op_case *at, uint64_t *state)
         at->tokens += at->kv.fed[s];
     }
     at->kv.scale = 0.25f;
-    at->kv.softcap = below(state, 4) == 0 ? 20 : 0;
+    at->kv.softcap = qn_fill_below(state, 4) == 0 ? 20 : 0;
     at->kv.sinks = at->op == QUERN_OP_ATTENTION && coin(state);
     at->kv.freed = at->kv.layer.window > 0 && coin(state);
 }
 
 static void random_matmul(struct qn_op_case *at, uint64_t *state)
 {
-    uint32_t n_weights = 1 + below(state, 3);
+    uint32_t n_weights = 1 + qn_fill_below(state, 3);
     at->matmul.k = up_to(state, 2048);
     for (uint32_t i = 0; i < n_weights; i++)
         at->matmul.n[i] = up_to(state, 300);
     at->matmul.glu = n_weights == 2 && coin(state);
     if (at->matmul.glu)
         at->matmul.n[1] = at->matmul.n[0];
-    at->matmul.act = below(state, QUERN_ACT_RELU);
+    at->matmul.act = qn_fill_below(state, QUERN_ACT_RELU);
     at->matmul.bias = coin(state);
     at->outputs = coin(state);
     at->matmul.residual = !at->outputs && (n_weights == 1 || at->matmul.glu) && coin(state);
@@ -452,12 +437,13 @@ static void random_rope(struct qn_op_case *at, uint64_t *state)
     uint32_t head_dim = 2 * up_to(state, 128),
              n_dims = coin(state) ? head_dim : 2 * up_to(state, head_dim / 2);
     bool yarn = coin(state) && n_dims > 4;
-    at->rope.attr = (struct quern_rope_attr){below(state, 2),  head_dim, n_dims, coin(state) ? 10000 : 500000,
-                                             yarn ? 0.25f : 1, yarn,     32,     1,
-                                             yarn ? 1.1f : 1,  4096};
+    at->rope.attr =
+        (struct quern_rope_attr){qn_fill_below(state, 2), head_dim, n_dims, coin(state) ? 10000 : 500000,
+                                 yarn ? 0.25f : 1,        yarn,     32,     1,
+                                 yarn ? 1.1f : 1,         4096};
     at->rope.n_head = up_to(state, 40);
-    at->rope.first = below(state, 200000);
-    at->rope.stride = 1 + below(state, 9);
+    at->rope.first = qn_fill_below(state, 200000);
+    at->rope.stride = 1 + qn_fill_below(state, 9);
     at->rope.factors = coin(state);
     at->in_place = coin(state);
 }
@@ -468,10 +454,10 @@ static void random_moe(struct qn_op_case *at, uint64_t *state)
     at->moe.k = up_to(state, 600);
     at->moe.n = up_to(state, 140);
     at->moe.n_expert = up_to(state, 40);
-    at->moe.n_used = 1 + below(state, at->moe.n_expert < 8 ? at->moe.n_expert : 8);
+    at->moe.n_used = 1 + qn_fill_below(state, at->moe.n_expert < 8 ? at->moe.n_expert : 8);
     at->moe.glu = coin(state);
     at->moe.act = at->moe.glu ? QUERN_ACT_SILU : QUERN_ACT_NONE;
-    at->moe.spread = below(state, 3);
+    at->moe.spread = qn_fill_below(state, 3);
     at->moe.bias = coin(state);
     at->moe.per_slot = coin(state);
 }
@@ -485,7 +471,8 @@ struct qn_op_case qn_op_random(enum quern_op op, enum quern_format format, uint6
         at.embed.d = d, at.embed.n_vocab = up_to(state, 500), at.embed.scale = 2;
         break;
     case QUERN_OP_NORM:
-        at.norm.group = d, at.norm.d = d * (1 + below(state, 4)), at.norm.kind = below(state, 2);
+        at.norm.group = d, at.norm.d = d * (1 + qn_fill_below(state, 4)),
+        at.norm.kind = qn_fill_below(state, 2);
         at.norm.weight = coin(state), at.norm.bias = coin(state), at.norm.addend = coin(state);
         at.in_place = coin(state);
         break;
@@ -500,7 +487,7 @@ struct qn_op_case qn_op_random(enum quern_op op, enum quern_format format, uint6
         random_kv(&at, state);
         break;
     case QUERN_OP_ACTIVATION:
-        at.activation.n = d, at.activation.act = below(state, QUERN_ACT_RELU2 + 1);
+        at.activation.n = d, at.activation.act = qn_fill_below(state, QUERN_ACT_RELU2 + 1);
         at.activation.split = coin(state), at.activation.up = !at.activation.split && coin(state);
         break;
     case QUERN_OP_ADD:
@@ -511,444 +498,23 @@ struct qn_op_case qn_op_random(enum quern_op op, enum quern_format format, uint6
         break;
     case QUERN_OP_SELECT:
         at.tokens = 1 + at.tokens % 24;
-        at.select.n = 1 + below(state, 30000);
-        at.select.k = 1 + below(state, at.select.n < 64 ? at.select.n : 64);
-        at.select.wanted = below(state, at.select.k + 1), at.select.ties = coin(state), at.outputs = true;
+        at.select.n = 1 + qn_fill_below(state, 30000);
+        at.select.k = 1 + qn_fill_below(state, at.select.n < 64 ? at.select.n : 64);
+        at.select.wanted = qn_fill_below(state, at.select.k + 1), at.select.ties = coin(state),
+        at.outputs = true;
         break;
     case QUERN_OP_MOE_ROUTE:
-        at.route.attr = (struct quern_moe_route_attr){
-            n_expert, 1 + below(state, n_expert < 16 ? n_expert : 16), below(state, 3), below(state, 2), 1};
+        at.route.attr =
+            (struct quern_moe_route_attr){n_expert, 1 + qn_fill_below(state, n_expert < 16 ? n_expert : 16),
+                                          qn_fill_below(state, 3), qn_fill_below(state, 2), 1};
         at.route.bias = coin(state);
         break;
     case QUERN_OP_MOE_MATMUL:
         random_moe(&at, state);
         break;
     default:
-        at.combine.n = d, at.combine.n_used = 1 + below(state, 8), at.combine.residual = coin(state);
+        at.combine.n = d, at.combine.n_used = 1 + qn_fill_below(state, 8), at.combine.residual = coin(state);
         at.combine.shared = coin(state), at.combine.gate = at.combine.shared && coin(state);
     }
     return at;
-}
-
-/* ---------------------------------------------------------------- in words */
-
-struct text {
-    char *at;
-    size_t size, n;
-};
-
-static void say(struct text *text, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    if (text->n < text->size)
-        text->n += (size_t)vsnprintf(text->at + text->n, text->size - text->n, format, args);
-    va_end(args);
-}
-
-static void say_format(struct text *text, enum quern_format format)
-{
-    say(text, " ");
-    for (const char *c = quern_format_name(format); *c; c++)
-        say(text, "%c", tolower((unsigned char)*c));
-}
-
-static void say_flag(struct text *text, bool is, const char *word)
-{
-    if (is)
-        say(text, " %s", word);
-}
-
-static void say_shape(struct text *text, const struct qn_op_case *at)
-{
-    const struct quern_moe_route_attr *route = &at->route.attr;
-    switch (at->op) {
-    case QUERN_OP_EMBED:
-        say_format(text, at->format);
-        say(text, " d %u vocabulary %u", at->embed.d, at->embed.n_vocab);
-        break;
-    case QUERN_OP_NORM:
-        say(text, " %s d %u group %u", at->norm.kind ? "layer" : "rms", at->norm.d, at->norm.group);
-        say_flag(text, at->norm.weight, "weight");
-        say_flag(text, at->norm.bias, "bias");
-        say_flag(text, at->norm.addend, "addend");
-        break;
-    case QUERN_OP_MATMUL:
-        say_format(text, at->format);
-        say(text, " k %u n %u", at->matmul.k, at->matmul.n[0]);
-        for (int i = 1; i < 3 && at->matmul.n[i]; i++)
-            say(text, "+%u", at->matmul.n[i]);
-        say(text, at->matmul.act ? " act %u" : "", at->matmul.act);
-        say_flag(text, at->matmul.glu, "glu");
-        say_flag(text, at->matmul.bias, "bias");
-        say_flag(text, at->matmul.residual, "residual");
-        say_flag(text, at->matmul.softcap > 0, "softcap");
-        break;
-    case QUERN_OP_ROPE:
-        say(text, " %s head %u dims %u heads %u from %u", at->rope.attr.kind ? "halves" : "adjacent",
-            at->rope.attr.head_dim, at->rope.attr.n_dims, at->rope.n_head, at->rope.first);
-        say_flag(text, at->rope.attr.ext_factor != 0, "yarn");
-        say_flag(text, at->rope.factors, "factors");
-        break;
-    case QUERN_OP_KV_STORE:
-    case QUERN_OP_ATTENTION:
-        say_format(text, at->format);
-        say_format(text, at->v_format);
-        say(text, " heads %u/%u of %u/%u pages of %u window %u held", at->kv.n_head, at->kv.layer.n_head_kv,
-            at->kv.layer.head_dim_k, at->kv.layer.head_dim_v, at->kv.page_tokens, at->kv.layer.window);
-        for (uint32_t s = 0; s < at->kv.n_seqs; s++)
-            say(text, " %u", at->kv.held[s]);
-        say_flag(text, at->kv.softcap > 0, "softcap");
-        say_flag(text, at->kv.sinks, "sinks");
-        break;
-    case QUERN_OP_MOE_ROUTE:
-        say(text, " %u of %u gating %u normalise %u", route->n_used, route->n_expert, route->gating,
-            route->normalise);
-        say_flag(text, at->route.bias, "bias");
-        break;
-    case QUERN_OP_MOE_MATMUL:
-        say_format(text, at->format);
-        say(text, " k %u n %u experts %u of %u spread %u", at->moe.k, at->moe.n, at->moe.n_used,
-            at->moe.n_expert, at->moe.spread);
-        say_flag(text, at->moe.glu, "glu");
-        say_flag(text, at->moe.bias, "bias");
-        say_flag(text, at->moe.per_slot, "per-slot");
-        break;
-    case QUERN_OP_MOE_COMBINE:
-        say(text, " n %u experts %u", at->combine.n, at->combine.n_used);
-        break;
-    default:
-        say(text, " n %u", at->rows.d); /* the first number of the others */
-    }
-}
-
-void qn_op_print(const struct qn_op_case *at, char *buffer, size_t size)
-{
-    static const char *const fills[QN_FILL_END] = {"", "zero", "tiny", "huge", "extreme", "outlier"};
-    struct text text = {buffer, size, 0};
-    say(&text, "%s", names[at->op]);
-    say_shape(&text, at);
-    say(&text, " tokens %u", at->tokens);
-    say_flag(&text, at->fill != QN_FILL_RANDOM, fills[at->fill]);
-    say_flag(&text, at->outputs, "outputs");
-    say_flag(&text, at->in_place, "in place");
-    say_flag(&text, at->exact, "exact");
-}
-
-/* ---------------------------------------------------------------- building */
-
-struct builder {
-    const struct qn_op_case *at;
-    struct qn_case *c;
-    uint64_t state;
-};
-
-static void *take(size_t bytes)
-{
-    void *memory = malloc(bytes + 1);
-    assert_non_null(memory);
-    return memory;
-}
-
-/* Rows of floats that the token or, of_outputs, the output has. */
-static uint32_t add_rows(struct builder *b, int64_t d0, int64_t d1, bool of_outputs)
-{
-    size_t n = (size_t)(d0 * d1) * (of_outputs ? b->c->n_outputs : b->c->n_tokens);
-    float *x = take(n * sizeof *x);
-    qn_fill_activations(b->at->fill, qn_test_random(&b->state), x, n);
-    uint32_t id =
-        of_outputs ? qn_case_output_rows(b->c, QUERN_F32, d0, x) : qn_case_rows(b->c, QUERN_F32, d0, d1, x);
-    free(x);
-    return id;
-}
-
-static uint32_t add_result(struct builder *b, int64_t d0, int64_t d1, bool of_outputs)
-{
-    return of_outputs ? qn_case_output_rows(b->c, QUERN_F32, d0, NULL)
-                      : qn_case_rows(b->c, QUERN_F32, d0, d1, NULL);
-}
-
-/* The blocks repeat after a number that is prime, so that rows differ. */
-static uint32_t add_weight(struct builder *b, enum quern_format number, int64_t d0, int64_t d1, int64_t d2)
-{
-    const struct qn_format *format = qn_format_get(number);
-    uint32_t id = qn_case_weight(b->c, number, d0, d1, d2, NULL);
-    char *bytes = b->c->values[id].data;
-    size_t n = b->c->values[id].bytes / format->block_bytes;
-    size_t period = format->block_len == 1 ? FILLED_BLOCKS * 64 - 1 : FILLED_BLOCKS;
-    qn_fill_weights(number, b->at->fill, qn_test_random(&b->state), bytes,
-                    (n < period ? n : period) * format->block_len);
-    for (size_t at = period; at < n; at += period)
-        memcpy(bytes + at * format->block_bytes, bytes,
-               (n - at < period ? n - at : period) * format->block_bytes);
-    return id;
-}
-
-static uint32_t add_vector(struct builder *b, int64_t n)
-{
-    float *x = take((size_t)n * sizeof *x);
-    qn_fill_activations(QN_FILL_RANDOM, qn_test_random(&b->state), x, (size_t)n);
-    uint32_t id = qn_case_weight(b->c, QUERN_F32, n, 1, 1, x);
-    free(x);
-    return id;
-}
-
-static int64_t whole_blocks(uint32_t k, enum quern_format format)
-{
-    uint32_t block = qn_format_get(format)->block_len;
-    return (int64_t)(k + block - 1) / block * block;
-}
-
-static void build_embed(struct builder *b)
-{
-    int64_t d = whole_blocks(b->at->embed.d, b->at->format);
-    b->c->node.attr.embed.scale = b->at->embed.scale;
-    b->c->node.in[0] = add_weight(b, b->at->format, d, b->at->embed.n_vocab, 1);
-    b->c->node.out[0] = add_result(b, d, 1, false);
-    for (uint32_t t = 0; t < b->c->n_tokens; t++)
-        b->c->token[t] =
-            (int32_t)(t == 0 ? b->at->embed.n_vocab - 1 : below(&b->state, b->at->embed.n_vocab));
-}
-
-static void build_norm(struct builder *b)
-{
-    struct quern_node *node = &b->c->node;
-    bool outputs = b->at->outputs;
-    node->attr.norm = (struct quern_norm_attr){b->at->norm.kind, b->at->norm.group, 1e-5f};
-    node->in[0] = add_rows(b, b->at->norm.d, 1, outputs);
-    if (b->at->norm.weight)
-        node->in[1] = add_vector(b, b->at->norm.group);
-    if (b->at->norm.bias)
-        node->in[2] = add_vector(b, b->at->norm.group);
-    if (b->at->norm.addend)
-        node->in[3] = add_rows(b, b->at->norm.d, 1, outputs);
-    node->out[0] = add_result(b, b->at->norm.d, 1, outputs);
-    if (b->at->norm.addend)
-        node->out[1] = add_result(b, b->at->norm.d, 1, outputs);
-}
-
-static void build_matmul(struct builder *b)
-{
-    struct quern_node *node = &b->c->node;
-    const uint32_t *n = b->at->matmul.n;
-    int64_t k = whole_blocks(b->at->matmul.k, b->at->format);
-    uint32_t n_weights = n[1] == 0 ? 1 : n[2] == 0 ? 2 : 3;
-    node->attr.matmul =
-        (struct quern_matmul_attr){.n_weights = n_weights,
-                                   .act = b->at->matmul.act,
-                                   .glu = b->at->matmul.glu,
-                                   .scale = b->at->matmul.scale != 0 ? b->at->matmul.scale : 1,
-                                   .softcap = b->at->matmul.softcap,
-                                   .residual_scale = 0.5f};
-    node->in[0] = add_rows(b, k, 1, b->at->outputs);
-    for (uint32_t i = 0; i < n_weights; i++) {
-        node->in[1 + i] = add_weight(b, b->at->format, k, n[i], 1);
-        if (b->at->matmul.bias)
-            node->in[4 + i] = add_vector(b, n[i]);
-    }
-    if (b->at->matmul.residual)
-        node->in[7] = add_rows(b, n[0], 1, false);
-    for (uint32_t i = 0; i < (b->at->matmul.glu ? 1 : n_weights); i++)
-        node->out[i] = add_result(b, n[i], 1, b->at->outputs);
-}
-
-static void build_rope(struct builder *b)
-{
-    const struct quern_rope_attr *attr = &b->at->rope.attr;
-    int64_t n = (int64_t)attr->head_dim * b->at->rope.n_head;
-    b->c->node.attr.rope = *attr;
-    b->c->node.in[0] = add_rows(b, n, 1, false);
-    if (b->at->rope.factors) {
-        b->c->node.in[1] = add_vector(b, attr->n_dims / 2);
-        for (uint32_t i = 0; i < attr->n_dims / 2; i++)
-            qn_case_data(b->c, b->c->node.in[1])[i] += 2.5f;
-    }
-    b->c->node.out[0] = add_result(b, n, 1, false);
-    for (uint32_t t = 0; t < b->c->n_tokens; t++)
-        b->c->position[t] = b->at->rope.first + t * b->at->rope.stride;
-    b->c->kv_at.page_tokens = 1u << 16; /* so that the positions have pages */
-}
-
-static void fill_kv(struct builder *b, int part, uint32_t sequence, uint32_t n)
-{
-    struct qn_case *c = b->c;
-    uint32_t d = part ? c->kv.head_dim_v : c->kv.head_dim_k;
-    const struct qn_format *format =
-        qn_format_get((enum quern_format)(part ? c->kv_at.v_format : c->kv_at.k_format));
-    float *row = take(d * sizeof *row);
-    for (uint32_t p = 0; p < n; p++)
-        for (uint32_t h = 0;
-             h < c->kv.n_head_kv && c->pages[sequence][p / c->kv_at.page_tokens] != QUERN_NONE; h++) {
-            bool some = b->at->fill == QN_FILL_OUTLIER || b->at->fill == QN_FILL_HUGE;
-            qn_fill_activations(some ? QN_FILL_RANDOM : b->at->fill, qn_test_random(&b->state), row, d);
-            for (uint32_t i = 0; b->at->fill == QN_FILL_HUGE && p % 3 == (uint32_t)part && i < d; i++)
-                row[i] *= 1e6f; /* beyond half floats; the queries are huger */
-            for (uint32_t i = 0; b->at->fill == QN_FILL_OUTLIER && p == 5 && part == 0 && i < d; i++)
-                row[i] *= 50; /* softmax is all but a choice of this key */
-            format->quantise(row, qn_case_kv_row(c, part, sequence, p, h), d);
-        }
-    free(row);
-}
-
-static void build_kv(struct builder *b)
-{
-    struct qn_case *c = b->c;
-    const struct quern_kv_layer *layer = &b->at->kv.layer;
-    bool store = b->at->op == QUERN_OP_KV_STORE;
-    qn_case_kv(c, *layer, b->at->format, b->at->v_format, b->at->kv.page_tokens, KV_PAGES, PAGES_PER_POOL);
-    qn_case_place(c, b->at->kv.n_seqs, b->at->kv.held, b->at->kv.fed, KV_PAGES);
-    for (uint32_t s = 0; s < c->n_seqs; s++) {
-        uint32_t window = b->at->kv.freed ? layer->window : 0, held = b->at->kv.held[s];
-        for (uint32_t p = 0;
-             window > 0 && held + 1 > window && p < (held + 1 - window) / c->kv_at.page_tokens; p++)
-            c->pages[s][p] = QUERN_NONE;
-        for (int part = 0; part < 2 && !store; part++)
-            fill_kv(b, part, s, held + b->at->kv.fed[s]);
-    }
-    if (store) {
-        c->node.attr.kv_store.kv_layer = 0;
-        c->node.in[0] = add_rows(b, (int64_t)layer->head_dim_k * layer->n_head_kv, 1, false);
-        c->node.in[1] = add_rows(b, (int64_t)layer->head_dim_v * layer->n_head_kv, 1, false);
-        return;
-    }
-    c->node.attr.attention =
-        (struct quern_attention_attr){0, b->at->kv.n_head, b->at->kv.scale, b->at->kv.softcap};
-    c->node.in[0] = add_rows(b, (int64_t)layer->head_dim_k * b->at->kv.n_head, 1, false);
-    if (b->at->kv.sinks)
-        c->node.in[1] = add_vector(b, b->at->kv.n_head);
-    c->node.out[0] = add_result(b, (int64_t)layer->head_dim_v * b->at->kv.n_head, 1, false);
-}
-
-static void build_elementwise(struct builder *b)
-{
-    struct quern_node *node = &b->c->node;
-    uint32_t n = b->at->activation.n;
-    if (b->at->op == QUERN_OP_ACTIVATION) {
-        node->attr.activation =
-            (struct quern_activation_attr){b->at->activation.act, b->at->activation.split};
-        node->in[0] = add_rows(b, b->at->activation.split ? 2 * n : n, 1, false);
-        for (size_t i = 0; i < b->c->values[node->in[0]].bytes / 4; i++)
-            qn_case_data(b->c, node->in[0])[i] *= i % 5 == 0 ? 100 : 6; /* far out, too */
-        if (b->at->activation.up)
-            node->in[1] = add_rows(b, n, 1, false);
-    } else {
-        node->in[0] = add_rows(b, n, 1, false);
-        if (b->at->op == QUERN_OP_ADD) {
-            node->attr.add.scale = b->at->add.scale;
-            node->in[1] = add_rows(b, n, 1, false);
-        }
-    }
-    node->out[0] = add_result(b, n, 1, b->at->outputs);
-}
-
-/* Logits are multiples of 1/16, some of them equal, so that the choice does not hang on rounding. */
-static void build_route(struct builder *b)
-{
-    struct quern_node *node = &b->c->node;
-    const struct quern_moe_route_attr *attr = &b->at->route.attr;
-    node->attr.moe_route = *attr;
-    node->in[0] = add_rows(b, attr->n_expert, 1, false);
-    float *logits = qn_case_data(b->c, node->in[0]);
-    for (uint32_t i = 0; i < attr->n_expert * b->c->n_tokens; i++)
-        logits[i] = i < attr->n_expert ? 0 : (float)(int)(logits[i] * 80) / 16;
-    if (b->at->route.bias) {
-        node->in[1] = add_vector(b, attr->n_expert);
-        float *bias = qn_case_data(b->c, node->in[1]);
-        for (uint32_t e = 0; e < attr->n_expert; e++)
-            bias[e] = (float)(int)(bias[e] * 8) / 4;
-    }
-    node->out[0] = qn_case_rows(b->c, QUERN_I32, attr->n_used, 1, NULL);
-    node->out[1] = add_result(b, attr->n_used, 1, false);
-}
-
-static void build_select(struct builder *b)
-{
-    static const float bad[] = {NAN, INFINITY, -INFINITY};
-    struct quern_node *node = &b->c->node;
-    uint32_t n = b->at->select.n, k = b->at->select.k;
-    node->attr.select.k = k;
-    b->c->select = b->at->select.wanted;
-    node->in[0] = add_rows(b, n, 1, true);
-    float *x = qn_case_data(b->c, node->in[0]);
-    for (uint32_t i = 0; i < n * b->c->n_outputs; i++) {
-        if (b->at->select.ties) /* -0 and 0 among them */
-            x[i] = (float)(int)(x[i] * 4) / (x[i] < 0 ? -4 : 4) * (i % 3 ? 1 : -1);
-        if (b->at->select.bad && i % 997 == 5)
-            x[i] = bad[i / 997 % 3];
-    }
-    node->out[0] = qn_case_output_rows(b->c, QUERN_I32, 2 * k, NULL);
-}
-
-static uint32_t add_ids(struct builder *b)
-{
-    uint32_t n_used = b->at->moe.n_used, id = qn_case_rows(b->c, QUERN_I32, n_used, 1, NULL);
-    int32_t *ids = b->c->values[id].data;
-    uint32_t one = below(&b->state, b->at->moe.n_expert), step = 1;
-    for (uint32_t t = 0; t < b->c->n_tokens; t++) {
-        uint32_t first = b->at->moe.spread == QN_SPREAD_ONE      ? one
-                         : b->at->moe.spread == QN_SPREAD_ROUNDS ? t * n_used
-                                                                 : below(&b->state, b->at->moe.n_expert);
-        for (uint32_t j = 0; j < n_used; j++)
-            ids[t * n_used + j] = (int32_t)((first + j * step) % b->at->moe.n_expert);
-    }
-    return id;
-}
-
-static void build_moe(struct builder *b)
-{
-    struct quern_node *node = &b->c->node;
-    uint32_t sides = b->at->moe.glu ? 2 : 1, n = b->at->moe.n, n_expert = b->at->moe.n_expert;
-    int64_t k = whole_blocks(b->at->moe.k, b->at->format);
-    node->attr.moe_matmul =
-        (struct quern_moe_matmul_attr){sides, b->at->moe.act, b->at->moe.glu, b->at->moe.per_slot};
-    node->in[0] = add_rows(b, k, b->at->moe.per_slot ? b->at->moe.n_used : 1, false);
-    for (uint32_t i = 0; i < sides; i++) {
-        node->in[1 + i] = add_weight(b, b->at->format, k, n, n_expert);
-        if (b->at->moe.bias)
-            node->in[3 + i] = add_weight(b, QUERN_F32, n, n_expert, 1);
-    }
-    node->in[5] = add_ids(b);
-    node->out[0] = add_result(b, n, b->at->moe.n_used, false);
-}
-
-static void build_combine(struct builder *b)
-{
-    struct quern_node *node = &b->c->node;
-    uint32_t n = b->at->combine.n;
-    node->in[0] = add_rows(b, n, b->at->combine.n_used, false);
-    node->in[1] = add_rows(b, b->at->combine.n_used, 1, false);
-    if (b->at->combine.shared)
-        node->in[2] = add_rows(b, n, 1, false);
-    if (b->at->combine.gate)
-        node->in[3] = add_rows(b, 1, 1, false);
-    if (b->at->combine.residual)
-        node->in[4] = add_rows(b, n, 1, false);
-    node->out[0] = add_result(b, n, 1, false);
-}
-
-void qn_op_build(const struct qn_op_case *at, const struct quern_driver *driver, uint64_t seed,
-                 struct qn_case *c)
-{
-    static void (*const builds[QUERN_OP_END])(struct builder * b) = {
-        [QUERN_OP_EMBED] = build_embed,
-        [QUERN_OP_NORM] = build_norm,
-        [QUERN_OP_MATMUL] = build_matmul,
-        [QUERN_OP_ROPE] = build_rope,
-        [QUERN_OP_KV_STORE] = build_kv,
-        [QUERN_OP_ATTENTION] = build_kv,
-        [QUERN_OP_ACTIVATION] = build_elementwise,
-        [QUERN_OP_ADD] = build_elementwise,
-        [QUERN_OP_ROWS] = build_elementwise,
-        [QUERN_OP_MOE_ROUTE] = build_route,
-        [QUERN_OP_MOE_MATMUL] = build_moe,
-        [QUERN_OP_MOE_COMBINE] = build_combine,
-        [QUERN_OP_SELECT] = build_select,
-    };
-    struct builder b = {at, c, seed};
-    qn_case_init(c, driver, at->op, at->tokens);
-    c->exact = at->exact;
-    c->in_place = at->in_place;
-    for (uint32_t t = 0; at->outputs && t < at->tokens; t += 3)
-        c->output[c->n_outputs++] = t;
-    builds[at->op](&b);
 }

@@ -1,6 +1,7 @@
-/* Random weights of every format, and activations, for tests and benchmarks: plain and adversarial. */
-#ifndef QN_TEST_FILL_H
-#define QN_TEST_FILL_H
+/* Random weights of every format, and activations, for verifying and timing kernels: plain and adversarial.
+ */
+#ifndef QN_CONFORMANCE_FILL_H
+#define QN_CONFORMANCE_FILL_H
 
 #include <quern/format.h>
 
@@ -22,7 +23,11 @@ void qn_fill_weights(enum quern_format format, enum qn_fill fill, uint64_t seed,
 void qn_fill_weights_of(enum quern_format format, float rms, uint64_t seed, void *blocks, size_t n);
 void qn_fill_activations(enum qn_fill fill, uint64_t seed, float *x, size_t n);
 
-/* A number generator for tests: 64 random bits. */
-uint64_t qn_test_random(uint64_t *state);
+/* 64 random bits. */
+uint64_t qn_fill_random(uint64_t *state);
+static inline uint32_t qn_fill_below(uint64_t *state, uint32_t n)
+{
+    return (uint32_t)(qn_fill_random(state) % n);
+}
 
 #endif

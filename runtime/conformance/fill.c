@@ -1,5 +1,4 @@
-/* See fill.h. */
-#include "fill.h"
+#include "conformance/fill.h"
 
 #include "formats/blocks.h"
 #include "formats/formats.h"
@@ -10,7 +9,7 @@
 
 /* ---------------------------------------------------------------- random numbers */
 
-uint64_t qn_test_random(uint64_t *state)
+uint64_t qn_fill_random(uint64_t *state)
 {
     uint64_t z = *state += 0x9e3779b97f4a7c15u;
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
@@ -21,7 +20,7 @@ uint64_t qn_test_random(uint64_t *state)
 /* -1 to 1 */
 static float random_unit(uint64_t *state)
 {
-    return (float)(int32_t)(uint32_t)qn_test_random(state) * 0x1p-31f;
+    return (float)(int32_t)(uint32_t)qn_fill_random(state) * 0x1p-31f;
 }
 
 /* ---------------------------------------------------------------- weights */
@@ -65,7 +64,7 @@ static uint16_t random_scale(enum qn_fill fill, uint64_t *state)
     case QN_FILL_ZERO:
         return 0;
     case QN_FILL_TINY:
-        return (uint16_t)(1 + qn_test_random(state) % 1023);
+        return (uint16_t)(1 + qn_fill_random(state) % 1023);
     case QN_FILL_HUGE:
         return qn_f32_to_f16(unit * 1000);
     default:
@@ -90,7 +89,7 @@ static void fill_block(const struct qn_format *format, enum quern_format number,
         for (int i = 0; i < format->block_bytes; i++)
             block[i] = fill == QN_FILL_EXTREME   ? 255
                        : fill == QN_FILL_OUTLIER ? 0
-                                                 : (uint8_t)qn_test_random(state);
+                                                 : (uint8_t)qn_fill_random(state);
         for (size_t i = 0; i < sizeof scales / sizeof scales[0]; i++) {
             for (int j = 0; scales[i].format == number && j < 2; j++) {
                 if (scales[i].at[j] < 0)
@@ -100,7 +99,7 @@ static void fill_block(const struct qn_format *format, enum quern_format number,
             }
         }
         if (number == QUERN_MXFP4)
-            block[0] = fill == QN_FILL_TINY ? qn_test_random(state) % 4 : 110 + qn_test_random(state) % 20;
+            block[0] = fill == QN_FILL_TINY ? qn_fill_random(state) % 4 : 110 + qn_fill_random(state) % 20;
         if (number == QUERN_IQ1_M) /* d: four nibbles; its exponent is kept low */
             block[AT(iq1_m, scales) + 7] = (uint8_t)(block[AT(iq1_m, scales) + 7] & 0x0f) | 0x20;
         if (number == QUERN_Q8_K) {
@@ -118,7 +117,7 @@ void qn_fill_weights(enum quern_format number, enum qn_fill fill, uint64_t seed,
     for (size_t i = 0; i < n; i += format->block_len, block += format->block_bytes) {
         if (format->block_len == 1) {
             float x;
-            qn_fill_activations(fill == QN_FILL_HUGE ? QN_FILL_RANDOM : fill, qn_test_random(&state), &x, 1);
+            qn_fill_activations(fill == QN_FILL_HUGE ? QN_FILL_RANDOM : fill, qn_fill_random(&state), &x, 1);
             format->quantise(&x, block, 1);
         } else {
             fill_block(format, number, fill, &state, block);
@@ -179,7 +178,7 @@ void qn_fill_weights_of(enum quern_format number, float rms, uint64_t seed, void
         }
         fill_block(format, number, QN_FILL_RANDOM, &state, block);
         for (int k = 0; number == QUERN_NVFP4 && k < 4; k++) /* four scales that are alike */
-            block[AT(nvfp4, d) + k] = (uint8_t)(56 + qn_test_random(&state) % 8);
+            block[AT(nvfp4, d) + k] = (uint8_t)(56 + qn_fill_random(&state) % 8);
         format->dequantise(block, values, format->block_len);
         for (int k = 0; k < format->block_len; k++)
             squares += (double)values[k] * values[k];

@@ -1,10 +1,10 @@
 /* Cases of whole operations, for any driver: the list that its test runs against the CPU's reference, and the
  * list that the benchmark times. */
-#ifndef QN_TESTS_KERNELS_OP_CASES_H
-#define QN_TESTS_KERNELS_OP_CASES_H
+#ifndef QN_CONFORMANCE_CASES_H
+#define QN_CONFORMANCE_CASES_H
 
-#include "support/fill.h"
-#include "support/one_node.h"
+#include "conformance/fill.h"
+#include "conformance/one_node.h"
 
 /* How tokens choose experts. */
 enum qn_spread {
@@ -113,8 +113,8 @@ bool qn_op_is_chosen(const struct qn_op_choice *choice, enum quern_op op, enum q
 /* The case in words: "matmul q4_k k 256 n 33 tokens 5 bias". */
 void qn_op_print(const struct qn_op_case *at, char *text, size_t size);
 
-/* Makes the graph and its contents; the caller finishes it. */
-void qn_op_build(const struct qn_op_case *at, const struct quern_driver *driver, uint64_t seed,
-                 struct qn_case *c);
+/* Makes the graph and its contents; the caller finishes it, also where `failed` is set. */
+void qn_op_build(const struct qn_op_case *at, const struct quern_callbacks *cb,
+                 const struct quern_driver *driver, uint64_t seed, struct qn_case *c);
 
 #endif

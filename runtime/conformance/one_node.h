@@ -1,10 +1,9 @@
-/* A graph of one node, for testing a driver's operations through its table: in one batch or in chunks of
- * tokens, in a segment for as many tokens or for fewer. qn_case_run runs it with 1, 2, 3 and 4 threads and
- * token by token, which must all give the same bits. No run may allocate; on a device that is shared by
- * cases, none but the first. */
-#ifndef QN_TEST_ONE_NODE_H
-#define QN_TEST_ONE_NODE_H
+/* A graph of one node, which shows what a driver makes of an operation through its table: in one batch or in
+ * chunks of tokens, in a segment for as many tokens or for fewer. */
+#ifndef QN_CONFORMANCE_ONE_NODE_H
+#define QN_CONFORMANCE_ONE_NODE_H
 
+#include "base/host.h"
 #include "graph/graph.h"
 
 #include <stdbool.h>
@@ -22,6 +21,7 @@ struct qn_case_value {
 };
 
 struct qn_case {
+    const struct quern_callbacks *cb; /* resolved; devices are opened with them, too */
     const struct quern_driver *driver;
     struct quern_device *device; /* open already; NULL: each way opens one with its threads and `isa` */
     const char *isa;             /* setting of the device; NULL: all */
@@ -30,8 +30,10 @@ struct qn_case {
     struct quern_node node;
     struct qn_case_value values[QN_CASE_VALUES];
     uint32_t n_values;
-    bool weights_joined; /* they lie in one buffer, one after another */
-    bool measured;       /* runs may be measured and recorded anew, and allocate */
+    bool weights_joined;             /* they lie in one buffer, one after another */
+    bool failed;                     /* memory ran out while it was made: it cannot be run */
+    bool measured;                   /* runs may be measured and recorded anew, and allocate */
+    uint64_t (*n_allocations)(void); /* so far; a run must not change it. NULL: nobody counts */
 
     uint32_t n_tokens, n_outputs, n_seqs, select;
     int32_t token[QN_CASE_TOKENS];
@@ -47,8 +49,10 @@ struct qn_case {
 
 /* ---- cases ---- */
 
-/* A case of n_tokens tokens of sequence 0 at positions 0, 1, ...; no outputs. */
-void qn_case_init(struct qn_case *c, const struct quern_driver *driver, enum quern_op op, uint32_t n_tokens);
+/* A case of n_tokens tokens of sequence 0 at positions 0, 1, ...; no outputs. Where memory runs out while
+ * something is added, `failed` is set and the value has no data. */
+void qn_case_init(struct qn_case *c, const struct quern_callbacks *cb, const struct quern_driver *driver,
+                  enum quern_op op, uint32_t n_tokens);
 void qn_case_finish(struct qn_case *c);
 
 /* Adds a value and returns its id. `data` is copied; NULL: zeros, for results. */
@@ -75,16 +79,14 @@ void qn_case_place(struct qn_case *c, uint32_t n_seqs, const uint32_t *held, con
 
 /* ---- running ---- */
 
-/* Callbacks that count allocations, which devices for `qn_case.device` are to be opened with; others may be
- * set. */
-extern const struct quern_callbacks qn_case_callbacks;
-
 /* A device with the case's memory, and the node prepared on it for steps of at most `bucket` tokens. */
 struct qn_rig {
     struct quern_device *device;
     struct quern_buffer *buffer[QN_CASE_VALUES], *pool[QN_CASE_POOLS];
     struct quern_prepared *prepared;
     uint32_t bucket, n_runs;
+    struct quern_host host;
+    struct qn_case_block *block; /* of the step */
 };
 
 /* What a way of running leaves behind: results, and the pools. Owned. */
@@ -105,19 +107,27 @@ int32_t qn_rig_run(const struct qn_case *c, struct qn_rig *rig, uint32_t chunk, 
 /* All tokens once more in one batch, with what lies on the device. */
 int32_t qn_rig_again(const struct qn_case *c, struct qn_rig *rig, struct quern_error *err);
 
+/* Runs it in one batch again and again for about `seconds`: *best is the shortest time of one, by the
+ * device's clock where it has one. */
+int32_t qn_case_time(const struct qn_case *c, double seconds, double *best, struct quern_error *err);
+
 /* Arithmetic and the least bytes that must move, of all tokens; n_kv: keys that a token sees. */
 struct qn_node_work qn_case_work(const struct qn_case *c, uint64_t n_kv);
 
-void qn_left_init(const struct qn_case *c, struct qn_left *left);
-void qn_left_finish(struct qn_left *left);
+/* False: memory is out; it is finished all the same. */
+bool qn_left_init(const struct qn_case *c, struct qn_left *left);
+void qn_left_finish(const struct qn_case *c, struct qn_left *left);
 
 /* What differs between the two in words, or NULL. */
 const char *qn_left_differ(const struct qn_case *c, const struct qn_left *a, const struct qn_left *b);
 
-/* Prepares and runs the node once, in one batch; the case keeps the results. */
+/* Prepares and runs the node once, `chunk` tokens at a time. `left` is to be finished after a failure, too.
+ */
+int32_t qn_case_run_way(const struct qn_case *c, const char *threads, uint32_t chunk, struct qn_left *left,
+                        struct quern_error *err);
+/* The case's results and pools become those. */
+void qn_case_keep(struct qn_case *c, const struct qn_left *left);
+/* Both, in one batch. */
 int32_t qn_case_run_once(struct qn_case *c, const char *threads, struct quern_error *err);
-
-/* Runs it in all ways; results are those of the first. Fails the test where they differ. */
-void qn_case_run(struct qn_case *c);
 
 #endif

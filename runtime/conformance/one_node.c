@@ -1,19 +1,20 @@
-/* See one_node.h. */
-#include "one_node.h"
+#include "conformance/one_node.h"
 
-#include "base/host.h"
+#include "base/clock.h"
 #include "formats/formats.h"
-#include "test.h"
 
-#include <stdatomic.h>
+#include <assert.h>
+#include <string.h>
 
 static const uint64_t PATIENCE_NS = 600ull * 1000 * 1000 * 1000; /* software devices compile in it as well */
 
 /* ---------------------------------------------------------------- cases */
 
-void qn_case_init(struct qn_case *c, const struct quern_driver *driver, enum quern_op op, uint32_t n_tokens)
+void qn_case_init(struct qn_case *c, const struct quern_callbacks *cb, const struct quern_driver *driver,
+                  enum quern_op op, uint32_t n_tokens)
 {
     memset(c, 0, sizeof *c);
+    c->cb = cb;
     c->driver = driver;
     c->n_tokens = n_tokens;
     c->n_seqs = 1;
@@ -29,20 +30,20 @@ void qn_case_init(struct qn_case *c, const struct quern_driver *driver, enum que
 void qn_case_finish(struct qn_case *c)
 {
     for (uint32_t i = 0; i < c->n_values; i++)
-        free(c->values[i].data);
+        qn_free(c->cb, c->values[i].data);
     for (uint32_t i = 0; i < c->n_pools; i++)
-        free(c->pool[i]);
+        qn_free(c->cb, c->pool[i]);
     memset(c, 0, sizeof *c);
 }
 
 static uint32_t add_value(struct qn_case *c, struct quern_value value, size_t bytes, const void *data)
 {
-    assert_true(c->n_values < QN_CASE_VALUES);
+    assert(c->n_values < QN_CASE_VALUES);
     struct qn_case_value *v = &c->values[c->n_values];
     *v = (struct qn_case_value){.value = value, .bytes = bytes};
-    v->data = calloc(1, bytes + 1);
-    assert_non_null(v->data);
-    if (data && bytes > 0)
+    v->data = qn_zalloc(c->cb, 1, bytes + 1);
+    c->failed |= !v->data;
+    if (v->data && data && bytes > 0)
         memcpy(v->data, data, bytes);
     return c->n_values++;
 }
@@ -115,11 +116,12 @@ void qn_case_kv(struct qn_case *c, struct quern_kv_layer layer, enum quern_forma
                                          .page_tokens = page_tokens,
                                          .pages_per_pool = pages_per_pool};
     c->n_pools = (n_pages + pages_per_pool - 1) / pages_per_pool;
-    assert_true(c->n_pools <= QN_CASE_POOLS);
+    assert(c->n_pools <= QN_CASE_POOLS);
     for (uint32_t i = 0; i < c->n_pools; i++) {
-        c->pool[i] = malloc(pages_per_pool * c->kv_at.page_bytes);
-        assert_non_null(c->pool[i]);
-        memset(c->pool[i], 0xff, pages_per_pool * c->kv_at.page_bytes);
+        c->pool[i] = qn_alloc(c->cb, pages_per_pool, c->kv_at.page_bytes);
+        c->failed |= !c->pool[i];
+        if (c->pool[i])
+            memset(c->pool[i], 0xff, pages_per_pool * c->kv_at.page_bytes);
     }
 }
 
@@ -149,12 +151,12 @@ void qn_case_place(struct qn_case *c, uint32_t n_seqs, const uint32_t *held, con
             c->position[t] = held[s] + i;
         }
     }
-    assert_true(used <= n_pages && n_pages % 7 != 0 && t == c->n_tokens);
+    assert(used <= n_pages && n_pages % 7 != 0 && t == c->n_tokens);
 }
 
 /* ---------------------------------------------------------------- running */
 
-struct block {
+struct qn_case_block {
     struct quern_step step;
     int32_t token[QN_CASE_TOKENS];
     uint32_t position[QN_CASE_TOKENS], sequence[QN_CASE_TOKENS];
@@ -170,7 +172,7 @@ struct range {
 };
 
 /* Two groups of pages, of which the case uses the second. */
-static void fill_step(const struct qn_case *c, struct range range, struct block *b)
+static void fill_step(const struct qn_case *c, struct range range, struct qn_case_block *b)
 {
     memset(b, 0, sizeof *b);
     b->step = (struct quern_step){
@@ -184,13 +186,13 @@ static void fill_step(const struct qn_case *c, struct range range, struct block 
         .max_tokens = QN_CASE_TOKENS,
         .max_seqs = QN_CASE_SEQS,
         .max_pages = QN_CASE_PAGES,
-        .token = offsetof(struct block, token),
-        .position = offsetof(struct block, position),
-        .sequence = offsetof(struct block, sequence),
-        .slot = offsetof(struct block, slot),
-        .output = offsetof(struct block, output),
-        .kv_len = offsetof(struct block, kv_len),
-        .page_table = offsetof(struct block, page_table),
+        .token = offsetof(struct qn_case_block, token),
+        .position = offsetof(struct qn_case_block, position),
+        .sequence = offsetof(struct qn_case_block, sequence),
+        .slot = offsetof(struct qn_case_block, slot),
+        .output = offsetof(struct qn_case_block, output),
+        .kv_len = offsetof(struct qn_case_block, kv_len),
+        .page_table = offsetof(struct qn_case_block, page_table),
         .select = c->select,
     };
     memset(b->page_table, 0xff, sizeof b->page_table);
@@ -210,28 +212,10 @@ static void fill_step(const struct qn_case *c, struct range range, struct block 
         b->output[i] = c->output[range.output + i] - range.token;
 }
 
-static _Atomic uint64_t n_allocations; /* of all devices of the test */
-
-static void *count_alloc(void *user, size_t size, size_t align)
-{
-    (void)user;
-    atomic_fetch_add(&n_allocations, 1);
-    struct quern_callbacks plain = qn_callbacks_resolve(NULL);
-    return plain.alloc(NULL, size, align);
-}
-
-static void count_free(void *user, void *ptr)
-{
-    (void)user;
-    struct quern_callbacks plain = qn_callbacks_resolve(NULL);
-    plain.free(NULL, ptr);
-}
-
-const struct quern_callbacks qn_case_callbacks = {.alloc = count_alloc, .free = count_free};
-static const struct quern_host case_host = {sizeof case_host, &qn_case_callbacks};
-
 void qn_rig_finish(const struct qn_case *c, struct qn_rig *rig)
 {
+    qn_free(c->cb, rig->block);
+    rig->block = NULL;
     if (!rig->device)
         return;
     c->driver->release(rig->device, rig->prepared);
@@ -369,7 +353,8 @@ static int32_t prepare(const struct qn_case *c, struct qn_rig *rig, struct quern
     uint8_t mask = 0;
     c->driver->supports(rig->device, &graph, &mask);
     int32_t status = c->driver->prepare(rig->device, &segment, &rig->prepared, err);
-    assert_true(mask == 1 || status != QUERN_OK);
+    if (!status && mask != 1)
+        status = qn_fail(err, QUERN_ERR_DEVICE, "it prepares what it says that it cannot run");
     return status;
 }
 
@@ -377,14 +362,15 @@ static int32_t write_weights(const struct qn_case *c, struct qn_rig *rig, struct
 {
     int32_t status = QUERN_OK;
     size_t bytes = 0;
-    char *joined = NULL;
     for (uint32_t i = 0; i < c->n_values; i++)
-        if (is_joined(c, i)) {
+        if (is_joined(c, i))
             bytes = offset_of(c, i) + c->values[i].bytes;
-            joined = realloc(joined, bytes);
-            assert_non_null(joined);
+    char *joined = bytes > 0 ? qn_zalloc(c->cb, bytes, 1) : NULL;
+    if (bytes > 0 && !joined)
+        return qn_fail_memory(err, "weights of a case");
+    for (uint32_t i = 0; i < c->n_values; i++)
+        if (is_joined(c, i))
             memcpy(joined + offset_of(c, i), c->values[i].data, c->values[i].bytes);
-        }
     for (uint32_t i = 0; i < c->n_values && !status; i++)
         if (is_joined(c, i)) {
             if (offset_of(c, i) == 0)
@@ -392,7 +378,7 @@ static int32_t write_weights(const struct qn_case *c, struct qn_rig *rig, struct
         } else if (c->values[i].value.kind == QUERN_VALUE_WEIGHT) {
             status = move_bytes(c, rig, rig->buffer[i], c->values[i].data, c->values[i].bytes, true, err);
         }
-    free(joined);
+    qn_free(c->cb, joined);
     return status;
 }
 
@@ -402,7 +388,12 @@ int32_t qn_rig_init(const struct qn_case *c, struct qn_rig *rig, uint32_t bucket
     *rig = (struct qn_rig){.device = c->device, .bucket = bucket};
     struct quern_setting settings[] = {{"threads", threads}, {"isa", c->isa ? c->isa : "all"}};
     struct quern_profile_view profile = {sizeof profile, 2, settings};
-    int32_t status = c->device ? QUERN_OK : c->driver->open(&case_host, 0, &profile, &rig->device, err);
+    if (c->failed || !(rig->block = qn_alloc(c->cb, 1, sizeof *rig->block))) {
+        rig->device = NULL;
+        return qn_fail_memory(err, "a case");
+    }
+    rig->host = (struct quern_host){.struct_size = sizeof rig->host, .callbacks = c->cb};
+    int32_t status = c->device ? QUERN_OK : c->driver->open(&rig->host, 0, &profile, &rig->device, err);
     for (uint32_t i = 0; i < c->n_values && !status; i++)
         status = c->driver->buffer_create(rig->device, 0, buffer_bytes(c, i), &rig->buffer[i], err);
     for (uint32_t i = 0; i < c->n_pools && !status; i++)
@@ -435,17 +426,17 @@ static int32_t move_rows(const struct qn_case *c, struct qn_rig *rig, uint32_t i
 static int32_t rig_step(const struct qn_case *c, struct qn_rig *rig, struct range range,
                         struct quern_error *err)
 {
-    static struct block block;
-    fill_step(c, range, &block);
+    fill_step(c, range, rig->block);
     struct quern_kv_pools pools[2] = {{0, NULL}, {c->n_pools, rig->pool}};
     struct quern_run_args args = {
-        .struct_size = sizeof args, .n_homes = 2, .step = &block.step, .kv = pools, .trace = 1};
-    uint64_t before = atomic_load(&n_allocations), point = 0;
+        .struct_size = sizeof args, .n_homes = 2, .step = &rig->block->step, .kv = pools, .trace = 1};
+    uint64_t before = c->n_allocations ? c->n_allocations() : 0, point = 0;
     int32_t status = c->driver->run(rig->device, rig->prepared, &args, &point, err);
     if (!status)
         status = c->driver->wait(rig->device, point, PATIENCE_NS, err);
-    if ((rig->n_runs++ > 0 || !c->device) && !c->measured)
-        assert_int_equal(atomic_load(&n_allocations), before);
+    bool first = rig->n_runs++ == 0 && c->device;
+    if (!status && c->n_allocations && !first && !c->measured && c->n_allocations() != before)
+        status = qn_fail(err, QUERN_ERR_DEVICE, "a run allocates");
     return status;
 }
 
@@ -465,31 +456,37 @@ static int32_t run_range(const struct qn_case *c, struct qn_rig *rig, struct ran
         if (qn_case_is_result(c, i))
             status = move_rows(c, rig, i, range, results[i], false, err);
     struct quern_node_time time;
-    if (!status && c->driver->times) {
-        assert_int_equal(c->driver->times(rig->device, rig->prepared, &time, 1), 1);
-        assert_true(time.node == 0 && time.begin_ns <= time.end_ns);
-    }
+    if (!status && c->driver->times &&
+        (c->driver->times(rig->device, rig->prepared, &time, 1) != 1 || time.node != 0 ||
+         time.begin_ns > time.end_ns))
+        status = qn_fail(err, QUERN_ERR_DEVICE, "it tells no time of the node, or one that runs backwards");
     return status;
 }
 
-void qn_left_init(const struct qn_case *c, struct qn_left *left)
+bool qn_left_init(const struct qn_case *c, struct qn_left *left)
 {
+    bool good = true;
     memset(left, 0, sizeof *left);
     for (uint32_t i = 0; i < c->n_values; i++) {
-        left->results[i] = malloc(c->values[i].bytes + 1);
-        assert_non_null(left->results[i]);
-        memset(left->results[i], 0xff, c->values[i].bytes + 1);
+        left->results[i] = qn_alloc(c->cb, c->values[i].bytes + 1, 1);
+        good = good && left->results[i];
+        if (left->results[i])
+            memset(left->results[i], 0xff, c->values[i].bytes + 1);
     }
-    for (uint32_t i = 0; i < c->n_pools; i++)
-        left->pool[i] = calloc(1, c->kv_at.pages_per_pool * c->kv_at.page_bytes);
+    for (uint32_t i = 0; i < c->n_pools; i++) {
+        left->pool[i] = qn_zalloc(c->cb, c->kv_at.pages_per_pool, c->kv_at.page_bytes);
+        good = good && left->pool[i];
+    }
+    return good;
 }
 
-void qn_left_finish(struct qn_left *left)
+void qn_left_finish(const struct qn_case *c, struct qn_left *left)
 {
     for (int i = 0; i < QN_CASE_VALUES; i++)
-        free(left->results[i]);
+        qn_free(c->cb, left->results[i]);
     for (int i = 0; i < QN_CASE_POOLS; i++)
-        free(left->pool[i]);
+        qn_free(c->cb, left->pool[i]);
+    memset(left, 0, sizeof *left);
 }
 
 int32_t qn_rig_run(const struct qn_case *c, struct qn_rig *rig, uint32_t chunk, struct qn_left *left,
@@ -520,19 +517,19 @@ int32_t qn_rig_again(const struct qn_case *c, struct qn_rig *rig, struct quern_e
     return rig_step(c, rig, (struct range){0, c->n_tokens, 0, c->n_outputs}, err);
 }
 
-static int32_t run_way(const struct qn_case *c, const char *threads, uint32_t chunk, struct qn_left *left,
-                       struct quern_error *err)
+int32_t qn_case_run_way(const struct qn_case *c, const char *threads, uint32_t chunk, struct qn_left *left,
+                        struct quern_error *err)
 {
-    struct qn_rig rig;
-    qn_left_init(c, left);
-    int32_t status = qn_rig_init(c, &rig, c->n_tokens, threads, err);
+    struct qn_rig rig = {.device = NULL};
+    int32_t status = qn_left_init(c, left) ? qn_rig_init(c, &rig, c->n_tokens, threads, err)
+                                           : (int32_t)qn_fail_memory(err, "results of a case");
     if (!status)
         status = qn_rig_run(c, &rig, chunk, left, err);
     qn_rig_finish(c, &rig);
     return status;
 }
 
-static void keep(struct qn_case *c, const struct qn_left *left)
+void qn_case_keep(struct qn_case *c, const struct qn_left *left)
 {
     for (uint32_t i = 0; i < c->n_values; i++)
         if (qn_case_is_result(c, i) && c->values[i].bytes > 0)
@@ -544,10 +541,10 @@ static void keep(struct qn_case *c, const struct qn_left *left)
 int32_t qn_case_run_once(struct qn_case *c, const char *threads, struct quern_error *err)
 {
     struct qn_left left;
-    int32_t status = run_way(c, threads, c->n_tokens, &left, err);
+    int32_t status = qn_case_run_way(c, threads, c->n_tokens, &left, err);
     if (!status)
-        keep(c, &left);
-    qn_left_finish(&left);
+        qn_case_keep(c, &left);
+    qn_left_finish(c, &left);
     return status;
 }
 
@@ -562,22 +559,26 @@ const char *qn_left_differ(const struct qn_case *c, const struct qn_left *a, con
     return NULL;
 }
 
-void qn_case_run(struct qn_case *c)
+int32_t qn_case_time(const struct qn_case *c, double seconds, double *best, struct quern_error *err)
 {
-    static const char *const threads[] = {"1", "2", "3", "4", "1", "3"};
-    struct qn_left first, left;
-    struct quern_error err = {.text = ""};
-    if (run_way(c, "1", c->n_tokens, &first, &err) != QUERN_OK)
-        fail_msg("cannot run: %s", err.text);
-    for (int way = 1; way < 6; way++) {
-        const char *order = way >= 4 ? ", token by token" : "";
-        if (run_way(c, threads[way], way >= 4 ? 1 : c->n_tokens, &left, &err) != QUERN_OK)
-            fail_msg("cannot run with %s threads%s: %s", threads[way], order, err.text);
-        const char *what = qn_left_differ(c, &first, &left);
-        if (what)
-            fail_msg("%s threads%s give other bits in %s", threads[way], order, what);
-        qn_left_finish(&left);
+    struct qn_rig rig = {.device = NULL};
+    struct qn_left left;
+    int32_t status = qn_left_init(c, &left) ? qn_rig_init(c, &rig, c->n_tokens, "1", err)
+                                            : (int32_t)qn_fail_memory(err, "results of a case");
+    if (!status)
+        status = qn_rig_run(c, &rig, c->n_tokens, &left, err); /* uploads, and compiles what is not yet */
+    *best = 1e9;
+    for (uint64_t start = qn_now_ns(); !status && (double)(qn_now_ns() - start) < seconds * 1e9;) {
+        uint64_t begin = qn_now_ns();
+        status = qn_rig_again(c, &rig, err);
+        double took = (double)(qn_now_ns() - begin) * 1e-9;
+        struct quern_node_time time;
+        if (!status && c->driver->times && c->driver->times(rig.device, rig.prepared, &time, 1) == 1 &&
+            time.end_ns > time.begin_ns)
+            took = (double)(time.end_ns - time.begin_ns) * 1e-9;
+        *best = took < *best ? took : *best;
     }
-    keep(c, &first);
-    qn_left_finish(&first);
+    qn_rig_finish(c, &rig);
+    qn_left_finish(c, &left);
+    return status;
 }
