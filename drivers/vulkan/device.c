@@ -144,6 +144,22 @@ done:
     return status;
 }
 
+/* The subgroups that kernels ask for are of the size that the settings say, if the device has it. */
+static void choose_subgroup(const struct quern_callbacks *cb, const struct qn_vk_settings *settings,
+                            struct qn_vk_facts *facts)
+{
+    uint64_t size = qn_vk_set(settings, QN_VK_SET_SUBGROUP);
+    bool can_ask = facts->features >> QN_VK_SUBGROUP_SIZE & 1;
+    if (size == QN_VK_UNSET || size == facts->full_subgroup)
+        return;
+    if (can_ask && size >= facts->min_subgroup && size <= facts->max_subgroup)
+        facts->full_subgroup = (uint32_t)size;
+    else
+        qn_log(cb, QUERN_LOG_INFO, "%s: kernels.subgroup is %llu, which it does not have; it has %u to %u%s",
+               facts->properties.deviceName, (unsigned long long)size, facts->min_subgroup,
+               facts->max_subgroup, can_ask ? "" : " as it likes");
+}
+
 /* What a device says of itself is at most what its settings say. */
 static void clamp_facts(const struct qn_vk_settings *settings, struct qn_vk_facts *facts)
 {
@@ -184,6 +200,7 @@ enum quern_status qn_vk_device_init(struct quern_device *device, uint32_t index,
         qn_vk_facts_read(&device->instance, index, settings->without, &device->facts);
         qn_vk_facts_limit(&device->facts, &device->shaders);
         clamp_facts(settings, &device->facts);
+        choose_subgroup(device->cb, settings, &device->facts);
         if (identity && strcmp(identity, device->facts.identity) != 0)
             status = qn_fail(err, QUERN_ERR_LOST, "Vulkan device %u is not the one that was listed", index);
         else if (device->facts.missing)

@@ -192,6 +192,17 @@ static void check_tile(const struct rules *rules)
     uint64_t said = qn_vk_set(settings, QN_VK_SET_SHARED_MEMORY);
     uint64_t most = said != QN_VK_UNSET ? said : 32768,
              bytes = qn_vk_tile_bytes(rows, columns, depth, in_8_bits);
+    uint64_t subgroup = qn_vk_set(settings, QN_VK_SET_SUBGROUP);
+    uint64_t invocations = qn_vk_set(settings, QN_VK_SET_INVOCATIONS);
+    if (subgroup != QN_VK_UNSET && rows < subgroup)
+        broken(rules, "rows", "each of a subgroup's %llu invocations (kernels.subgroup) has at least a row",
+               (unsigned long long)subgroup);
+    if (subgroup != QN_VK_UNSET && invocations != QN_VK_UNSET && strips * subgroup > invocations)
+        broken(rules, "strips",
+               "so many subgroups of %llu are %llu invocations, expected at most %llu "
+               "(limits.workgroup)",
+               (unsigned long long)subgroup, (unsigned long long)(strips * subgroup),
+               (unsigned long long)invocations);
     if (columns < 4 * strips)
         broken(rules, "strips", "each strip has at least 4 of the %u columns: expected at most %u", columns,
                columns / 4);
