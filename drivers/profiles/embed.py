@@ -13,7 +13,7 @@ def main():
         f.write('#include "device/profile.h"\n\nconst struct qn_profile_text qn_profile_texts[] = {\n')
         for path in files:
             data = path.read_bytes()
-            lines = data.decode("utf-8").replace("\\", "\\\\").replace('"', '\\"').splitlines()
+            lines = data.decode("utf-8").replace("\\", "\\\\").replace('"', '\\"').replace("?", "\\?").splitlines()
             body = "\n".join(f'     "{line}\\n"' for line in lines)
             if not data.endswith(b"\n") or b"\r" in data or b"\t" in data:
                 sys.exit(f"{path}: expected lines that end with a newline, and no tabs")

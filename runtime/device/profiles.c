@@ -72,20 +72,44 @@ static bool add_text(struct intake *intake, uint32_t rank, const char *path, con
     return !r->no_memory;
 }
 
-/* Whether this build has the driver that a built-in profile is for: those of the others are no fault. */
+/* What a built-in profile says after `key`, which has no list or text of several lines; 0: nothing. */
+static const char *said_in(const struct qn_profile_text *text, const char *key, size_t *n)
+{
+    const char *at = strstr(text->text, key);
+    *n = at ? strcspn(at + strlen(key), "\n") : 0;
+    return at ? at + strlen(key) : NULL;
+}
+
+/* The built-in profile that another extends; NULL: it extends none. */
+static const struct qn_profile_text *built_in_base(const struct qn_profile_text *text)
+{
+    static const char before[] = "built-in ";
+    size_t n;
+    const char *name = said_in(text, "\nextends: ", &n);
+    for (size_t i = 0; name && i < qn_n_profile_texts; i++) {
+        const char *file = qn_profile_texts[i].name + sizeof before - 1;
+        if (strncmp(file, name, n) == 0 && strcmp(file + n, ".yaml") == 0)
+            return &qn_profile_texts[i];
+    }
+    return NULL;
+}
+
+/* Whether this build has the driver that a built-in profile, or one under it, is for: those of the others are
+ * no fault. */
 static bool serves(const struct quern_profiles *profiles, const struct qn_profile_text *text)
 {
-    const char *line = strstr(text->text, "\n  api: ");
-    if (!line)
-        return true;
-    const char *name = line + strlen("\n  api: ");
-    size_t n = strcspn(name, "\n");
-    for (uint32_t d = 0; d < profiles->tunables.n; d++) {
+    size_t n = 0;
+    const char *name = NULL;
+    for (uint32_t depth = 0; text && !name && depth < QN_PROFILE_DEPTH; depth++) {
+        name = said_in(text, "\n  api: ", &n);
+        text = built_in_base(text);
+    }
+    for (uint32_t d = 0; name && d < profiles->tunables.n; d++) {
         const struct quern_driver *driver = profiles->tunables.of[d].driver;
         if (driver && strlen(driver->name) == n && memcmp(driver->name, name, n) == 0)
             return true;
     }
-    return false;
+    return !name;
 }
 
 static bool add_path(struct intake *intake, uint32_t rank, const char *path, struct quern_error *err)

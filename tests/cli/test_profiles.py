@@ -50,6 +50,13 @@ def test_built_in():
         assert check(path) == ["ok"], check(path)
         assert re.search(r"^name: (\S+)$", text, re.M).group(1) == path.stem
         assert path.stem in names
+        keys = set(re.findall(r"^([a-z]+):", text, re.M))
+        if path.stem != "generic":
+            assert {"about", "sources", "match"} <= keys, f"{path}: has only {keys}"
+        if path.stem not in ("generic", "lavapipe"):
+            assert "unmeasured" in keys, f"{path} does not say what nobody has measured"
+        quirks = re.findall(r"^    reason: (.*)$", text, re.M)
+        assert len(re.findall(r"^    link: https://", text, re.M)) == len(quirks), f"{path}: a quirk without a link"
 
 
 def folder(**files):
