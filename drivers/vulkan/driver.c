@@ -204,14 +204,23 @@ static int32_t vk_buffer_create_parts(struct quern_device *device, uint64_t byte
     return qn_vk_buffer_create_parts(device, bytes, part_bytes, buffer, err);
 }
 
-static void vk_memory(struct quern_device *device, uint32_t heap, struct quern_memory *memory)
+/* The heap of Vulkan's that a heap is part of. */
+static uint32_t heap_index(const struct quern_device *device, uint32_t heap)
 {
     uint32_t type = qn_vk_memory_type(&device->facts, heap_use[heap], device->memory.allowed);
-    uint32_t index = device->facts.memory.memoryTypes[type].heapIndex;
+    return device->facts.memory.memoryTypes[type].heapIndex;
+}
+
+static void vk_memory(struct quern_device *device, uint32_t heap, struct quern_memory *memory)
+{
+    uint32_t index = heap_index(device, heap);
     memory->n_allocations = device->memory.n_blocks;
     memory->asked = device->memory.asked[index];
     memory->taken = device->memory.taken[index];
     memory->left = qn_vk_memory_left(device, index);
+    if (memory->struct_size >= sizeof *memory)
+        for (memory->same_as = 0; heap_index(device, memory->same_as) != index;)
+            memory->same_as++;
 }
 
 static void vk_buffer_destroy(struct quern_device *device, struct quern_buffer *buffer)

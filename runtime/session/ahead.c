@@ -19,8 +19,9 @@ static bool fit_slots(struct quern_session *s, const struct qn_plan_device *devi
     if (ahead->slots)
         ahead->device.driver->buffer_destroy(ahead->device.handle, ahead->slots);
     ahead->device = *device;
-    if (device->driver->buffer_create(device->handle, qn_host_heap(&device->caps),
-                                      QN_LEN(s->flights) * slot_bytes, &ahead->slots, &err))
+    ahead->bytes = QN_LEN(s->flights) * slot_bytes;
+    if (device->driver->buffer_create(device->handle, qn_host_heap(&device->caps), ahead->bytes,
+                                      &ahead->slots, &err))
         ahead->slots = NULL;
     return ahead->slots != NULL;
 }

@@ -177,12 +177,13 @@ enum quern_status qn_kv_copy(struct qn_kv *kv, uint32_t g, uint32_t to, uint32_t
     return QUERN_OK;
 }
 
-uint64_t qn_kv_bytes(const struct qn_kv *kv)
+uint64_t qn_kv_bytes(const struct qn_kv *kv, const struct quern_device *device)
 {
     uint64_t bytes = 0;
     for (uint32_t h = 0; h < kv->n_homes; h++) {
         uint32_t g = kv->home_group[h];
-        bytes += kv->layout->home[h].page_bytes * kv->layout->pages_per_pool[g] * kv->group[g].n_pools;
+        if (kv->devices[kv->home_owner[h]].handle == device)
+            bytes += kv->layout->home[h].page_bytes * kv->layout->pages_per_pool[g] * kv->group[g].n_pools;
     }
     return bytes;
 }

@@ -44,7 +44,7 @@ void qn_kv_release(struct qn_kv *kv, uint32_t group, uint32_t page);
 /* Copies a page's contents in every home of the group. No step is running. */
 enum quern_status qn_kv_copy(struct qn_kv *kv, uint32_t group, uint32_t to, uint32_t from, uint32_t *failed,
                              struct quern_error *err);
-/* Bytes of all pools. */
-uint64_t qn_kv_bytes(const struct qn_kv *kv);
+/* Bytes of the pools that this device has allocated. */
+uint64_t qn_kv_bytes(const struct qn_kv *kv, const struct quern_device *device);
 
 #endif

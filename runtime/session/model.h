@@ -25,6 +25,8 @@ struct qn_weights {
     struct quern_buffer **buffers;
     uint32_t n_buffers;
     struct quern_binding *tensors; /* per tensor of the file; buffer NULL: not needed */
+    uint64_t mapped;               /* bytes of the buffers that are the file's own memory */
+    uint64_t copied;               /* bytes of the others */
 };
 
 struct quern_model {

@@ -38,6 +38,7 @@ struct qn_ahead {
     bool stale;                   /* the sequence is another one by now */
     struct qn_plan_device device; /* of the slots, as it was */
     struct quern_buffer *slots;   /* results, one for each flight */
+    uint64_t bytes;               /* of the slots */
 };
 
 struct quern_session {

@@ -183,6 +183,7 @@ static enum quern_status copy_weights(struct loading *loading, struct qn_weights
     for (size_t r = 0; r < loading->n_runs && !status; r++) {
         const struct run *run = &loading->runs[r];
         status = load_run(loading, run, &weights->buffers[weights->n_buffers++], &done, err);
+        weights->copied += run->bytes;
         for (size_t i = run->first; i < run->first + run->n && !status; i++)
             weights->tensors[loading->used[i].tensor] =
                 (struct quern_binding){.buffer = weights->buffers[r],
@@ -221,6 +222,7 @@ static enum quern_status import_parts(struct loading *loading, struct qn_weights
             return status;
         }
         weights->n_buffers++;
+        weights->mapped += view->size;
         qn_progress(&loading->model->cb, "load", p + 1, n_parts);
     }
     for (size_t t = 0; t < qn_gguf_n_tensors(gguf); t++) {
@@ -339,6 +341,7 @@ static void free_buffers(struct quern_model *model, uint32_t d)
     qn_free(&model->cb, weights->buffers);
     weights->buffers = NULL;
     weights->n_buffers = 0;
+    weights->mapped = weights->copied = 0;
 }
 
 enum quern_status qn_weights_load(struct quern_model *model, uint32_t d, struct quern_error *err)

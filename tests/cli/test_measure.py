@@ -134,7 +134,11 @@ def test_profile():
         assert phase["node_ns"] <= phase["wall_ns"] * 1.01
         assert {"matmul", "attention", "norm"} <= {g["op"] for g in phase["by_op"]}
         assert next(g["calls"] for g in phase["by_op"] if g["op"] == "embed") == steps
+    memory, = out["memory"]
+    assert memory["device"] == "cpu" and memory["mapped"] > 0 and memory["kv"] > 0 and memory["activations"] > 0
+    assert memory["planned"] == sum(memory[key] for key in ("weights", "kv", "activations", "staging"))
     text = quern("profile", "-m", cli.model(), "-p", "8", "-n", "3").text
+    assert "PLANNED" in text and "cpu" in text.splitlines()[-1]
     assert "OPERATION" in text and "LAYER" in text and "GB/S" in text
     nodes = quern("profile", cli.model(), "-p", "8", "-n", "0", "--by", "node", "--json").json()["phases"]
     assert len(nodes) == 1 and list(nodes[0])[-1] == "by_node"

@@ -1,8 +1,11 @@
 /* The Vulkan driver on devices with other memory than lavapipe's, played by the layer of tests/layer: memory
  * that the host cannot reach, small buffers, few allocations, a small budget. The bits must be those of the
  * device as it is; nothing may be left behind. */
+#include <quern/driver.h>
 #include <quern/quern.h>
 
+#include "base/host.h"
+#include "drivers/vulkan/vulkan.h"
 #include "test.h"
 
 #include "heap.h"
@@ -231,6 +234,90 @@ static void test_import(void **state)
     import = "0";
 }
 
+/* What the driver has asked for in all heaps of a device that nothing uses. */
+static uint64_t asked_at_first(void)
+{
+    const struct quern_driver *driver = quern_vulkan_driver_get(QUERN_DRIVER_ABI);
+    const struct quern_callbacks callbacks = qn_callbacks_resolve(NULL);
+    const struct quern_host host = {sizeof host, &callbacks};
+    struct quern_device *device;
+    struct quern_caps caps = {.struct_size = sizeof caps};
+    struct quern_error err;
+    if (driver->open(&host, 0, NULL, &device, &err))
+        fail_msg("%s", err.text);
+    driver->caps(device, &caps);
+    uint64_t asked = 0;
+    for (uint32_t h = 0; h < caps.n_heaps; h++) {
+        struct quern_memory memory = {.struct_size = sizeof memory};
+        driver->memory(device, h, &memory);
+        asked += memory.same_as == h ? memory.asked : 0;
+    }
+    driver->close(device);
+    return asked;
+}
+
+/* Sums over the heaps; each has taken what was asked of it, or more. */
+static struct quern_memory_use use_of(const struct text *text, const char *settings)
+{
+    struct quern_memory_use all = {0}, uses[QUERN_MAX_HEAPS];
+    uint32_t n = quern_session_memory(text->session, uses, QUERN_MAX_HEAPS);
+    assert_in_range(n, 1, QUERN_MAX_HEAPS);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct quern_memory_use *use = &uses[i];
+        assert_int_equal(use->planned, use->weights + use->kv + use->activations + use->staging);
+        if (use->taken < use->planned + use->other)
+            fail_msg("%s: heap %u takes %llu bytes of %llu", settings, use->heap,
+                     (unsigned long long)use->taken, (unsigned long long)(use->planned + use->other));
+        all.weights += use->weights;
+        all.mapped += use->mapped;
+        all.kv += use->kv;
+        all.activations += use->activations;
+        all.staging += use->staging;
+        all.other += use->other;
+    }
+    return all;
+}
+
+/* All that is asked of the device is planned, but for what the driver has for itself. */
+static void test_planned(void **state)
+{
+    static const char *const settings[] = {"heapBudget=64M", "maxMemoryAllocationSize=64K",
+                                           "deviceType=discrete,discrete=256M,bar=16M",
+                                           "deviceType=discrete,discrete=256M"};
+    struct qn_golden golden;
+    assert_true(qn_golden_load(&golden, "llama"));
+    for (int imported = 0; imported < 2; imported++)
+        for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+            struct text text;
+            bool discrete = strstr(settings[i], "discrete");
+            import = imported ? "1" : "0";
+            qn_layer_set(NULL, settings[i]);
+            uint64_t first = asked_at_first();
+            if (text_begin(&text, &golden, "vulkan", 8))
+                fail_msg("%s: %s", settings[i], text.err.text);
+            struct quern_memory_use before = use_of(&text, settings[i]);
+            bool copied = i > 0 || !imported; /* too large, or not its memory */
+            assert_int_equal(before.other, first);
+            assert_int_equal(before.weights > 0, copied);
+            assert_int_equal(before.mapped > 0, !copied);
+            assert_int_equal(before.kv, 0);
+            assert_true(before.staging > 0 || !discrete);
+            assert_int_equal(text_run(&text, &golden, 8), QUERN_OK);
+            struct quern_memory_use after = use_of(&text, settings[i]);
+            assert_true(after.kv > 0 && after.activations > 0 && after.weights == before.weights);
+            assert_true(after.other >= before.other); /* kernels' scratch */
+            free(text.logits);
+            text.logits = NULL;
+            quern_session_truncate(text.session, 0, 0, NULL);
+            assert_int_equal(text_run(&text, &golden, 8), QUERN_OK); /* again, in what there is */
+            struct quern_memory_use again = use_of(&text, settings[i]);
+            assert_memory_equal(&again, &after, sizeof after);
+            text_end(&text);
+        }
+    import = "0";
+    qn_golden_finish(&golden);
+}
+
 int main(void)
 {
     struct qn_golden golden;
@@ -248,6 +335,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_discrete), cmocka_unit_test(test_small),   cmocka_unit_test(test_budget),
         cmocka_unit_test(test_beside),   cmocka_unit_test(test_submits), cmocka_unit_test(test_import),
+        cmocka_unit_test(test_planned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

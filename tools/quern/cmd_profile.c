@@ -223,6 +223,72 @@ static void report(const struct profile_options *o, const struct phase *phase,
     }
 }
 
+/* ---- memory ---- */
+
+static uint32_t list_memory(const struct loaded *loaded, struct quern_memory_use **uses)
+{
+    uint32_t n = quern_session_memory(loaded->session, NULL, 0);
+    *uses = need_memory(NULL, n + 1, sizeof **uses);
+    return quern_session_memory(loaded->session, *uses, n);
+}
+
+static void bytes_cell(struct table *table, uint64_t bytes, uint64_t unknown)
+{
+    char text[32];
+    table_cell(table, "%s", bytes == unknown ? "-" : human_bytes(bytes, text));
+}
+
+static void print_memory(const struct loaded *loaded)
+{
+    static const char *const head[] = {"DEVICE",  "HEAP",    "MAPPED", "WEIGHTS", "KV",  "ACTIVATIONS",
+                                       "STAGING", "PLANNED", "OTHER",  "TAKEN",   "LEFT"};
+    struct table table;
+    struct quern_memory_use *uses;
+    uint32_t n = list_memory(loaded, &uses);
+    table_start(&table, "lrrrrrrrrrr", head);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct quern_memory_use *u = &uses[i];
+        const uint64_t bytes[] = {u->mapped, u->weights, u->kv, u->activations, u->staging, u->planned};
+        table_cell(&table, "%s", quern_model_device(loaded->model, u->device)->id);
+        table_cell(&table, "%" PRIu32, u->heap);
+        for (size_t k = 0; k < ARG_N(bytes); k++)
+            bytes_cell(&table, bytes[k], UINT64_MAX);
+        bytes_cell(&table, u->taken > 0 ? u->other : UINT64_MAX, UINT64_MAX);
+        bytes_cell(&table, u->taken, 0);
+        bytes_cell(&table, u->left, UINT64_MAX);
+    }
+    table_end(&table, stdout);
+    free(uses);
+}
+
+static cJSON *memory_json(const struct loaded *loaded)
+{
+    struct quern_memory_use *uses;
+    uint32_t n = list_memory(loaded, &uses);
+    cJSON *list = json_array();
+    for (uint32_t i = 0; i < n; i++) {
+        const struct quern_memory_use *u = &uses[i];
+        cJSON *item = json_object();
+        json_put_text(item, "device", quern_model_device(loaded->model, u->device)->id);
+        json_put_int(item, "heap", u->heap);
+        json_put_int(item, "mapped", (int64_t)u->mapped);
+        json_put_int(item, "weights", (int64_t)u->weights);
+        json_put_int(item, "kv", (int64_t)u->kv);
+        json_put_int(item, "activations", (int64_t)u->activations);
+        json_put_int(item, "staging", (int64_t)u->staging);
+        json_put_int(item, "planned", (int64_t)u->planned);
+        if (u->taken > 0) {
+            json_put_int(item, "other", (int64_t)u->other);
+            json_put_int(item, "taken", (int64_t)u->taken);
+        }
+        if (u->left != UINT64_MAX)
+            json_put_int(item, "left", (int64_t)u->left);
+        json_add(list, item);
+    }
+    free(uses);
+    return list;
+}
+
 /* ---- measuring ---- */
 
 static int run_phases(const struct profile_options *o, struct loaded *loaded, struct quern_trace *trace,
@@ -278,7 +344,10 @@ static int profile(const struct profile_options *o, struct loaded *loaded)
         json_put(root, "devices", devices);
         json_put(root, "phases", phases);
         phases = NULL;
+        json_put(root, "memory", memory_json(loaded));
         json_end(root, true, stdout);
+    } else if (code == EXIT_DONE) {
+        print_memory(loaded);
     }
     cJSON_Delete(phases);
     quern_session_destroy(&loaded->session);
@@ -322,9 +391,14 @@ static const struct profile_options profile_defaults = {
 
 const struct verb verb_profile = {
     .name = "profile",
-    .summary = "Shows where the time of prefill and decode goes.",
+    .summary = "Shows where the time of prefill and decode goes, and what memory the model holds.",
     .synopsis = "MODEL [options]",
-    .details = "GB/s counts the bytes that a node must at least read and write, GFLOP/s its arithmetic.",
+    .details =
+        "GB/s counts the bytes that a node must at least read and write, GFLOP/s its arithmetic.\n"
+        "PLANNED is what was asked of a device's heap: weights (those that it reads where the file is "
+        "mapped\n"
+        "are apart), keys and values, activations, staging. OTHER is what its driver has for itself, TAKEN\n"
+        "what all of that takes after rounding.",
     .tables = {{"Model", model_arg, ARG_N(model_arg), AT(model)},
                {"Options", profile_args, ARG_N(profile_args), 0},
                {"Context", context_args, ARG_N(context_args), AT(model)},

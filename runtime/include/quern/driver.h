@@ -580,6 +580,9 @@ struct quern_memory {
     uint64_t asked;         /* size of the buffers that there are */
     uint64_t taken;         /* taken for them */
     uint64_t left;          /* can be taken besides; UINT64_MAX: unknown */
+    uint32_t same_as;       /* the first heap that is the same memory: all of this counts both; its own number
+                               where there is none */
+    uint32_t pad;
 };
 
 /* Work given to a device is done in the order of submission and numbered: `point` is the number under which a

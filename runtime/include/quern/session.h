@@ -36,6 +36,21 @@ QUERN_API enum quern_status quern_session_create(struct quern_session **session,
                                                  struct quern_error *err);
 QUERN_API void quern_session_destroy(struct quern_session **session);
 
+/* Memory that a heap of a device holds for a model and a session, in bytes. */
+struct quern_memory_use {
+    uint32_t device, heap; /* index among the model's devices in use; of the device */
+    uint64_t mapped; /* weights that it reads where the file is mapped or was read to: not in the sums */
+    uint64_t weights, kv, activations, staging; /* what they asked the driver for: */
+    uint64_t planned;                           /* all of these */
+    uint64_t other; /* asked for besides: by the driver for itself, and by other sessions of the model */
+    uint64_t taken; /* from the device for all that, as the driver rounds it; 0: it does not tell */
+    uint64_t left;  /* can be taken besides; UINT64_MAX: unknown */
+};
+/* One for each heap of the devices in use, at most cap; how many there are. What a driver holds changes with
+ * the steps that it has seen: buffers are made at first use. */
+QUERN_API uint32_t quern_session_memory(const struct quern_session *session, struct quern_memory_use *uses,
+                                        uint32_t cap);
+
 /* Appends n tokens to a sequence and evaluates them, in chunks. Afterwards the logits of the last one can be
  * read. On failure the sequence is as before, except for what QUERN_OVERFLOW_SHIFT dropped to make room.
  * Non-finite logits are QUERN_ERR_NUMERIC. */
