@@ -51,6 +51,7 @@ struct run {
 /* How a model is opened. */
 struct way {
     bool exact, no_repack;
+    bool plain;      /* a Vulkan device that is software does not use what is only faster on others */
     const char *isa; /* NULL: all of the machine's */
     enum quern_format kv;
 };
@@ -58,9 +59,10 @@ struct way {
 static void run_open(struct run *run, const struct qn_golden *golden, struct way way)
 {
     static const struct quern_callbacks callbacks = {.log = on_log};
+    const char *more = way.plain ? "0" : "1";
     const struct quern_setting settings[] = {{"vk-validate", "1"},
-                                             {"kernels.coopmat-on-software", "1"},
-                                             {"vk-dot8", "1"},
+                                             {"kernels.coopmat-on-software", more},
+                                             {"vk-dot8", more},
                                              {"isa", way.isa ? way.isa : "all"}};
     *run = (struct run){.golden = golden};
     check(
@@ -315,6 +317,16 @@ static void test_quantised_exact(void **state)
     check_models(true, (struct way){.exact = true, .kv = QUERN_F32});
 }
 
+/* Many tokens in tiles of floats, as software devices have them, beside few in 8 bits. */
+static void test_quantised_plain(void **state)
+{
+    static const char *const names[] = {"qllama.Q4_K_M", "qllama.Q5_1", "qllama.Q8_0",
+                                        "qllama.IQ4_XS", "qmoe.Q4_K_M", "qmoe.Q4_0"};
+    for (size_t i = 0; i < QN_LEN(names); i++)
+        if (is_wanted(names[i]))
+            check_model(names[i], (struct way){.plain = true, .kv = QUERN_F32});
+}
+
 /* Keys and values in half floats and in 8 bits: near the reference, which has them in float32. */
 static void test_kv_formats(void **state)
 {
@@ -509,8 +521,8 @@ static int run_on_device(const char *name)
     device = name;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_float_exact),     cmocka_unit_test(test_quantised),
-        cmocka_unit_test(test_quantised_exact), cmocka_unit_test(test_kv_formats),
-        cmocka_unit_test(test_no_complaints),
+        cmocka_unit_test(test_quantised_exact), cmocka_unit_test(test_quantised_plain),
+        cmocka_unit_test(test_kv_formats),      cmocka_unit_test(test_no_complaints),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
