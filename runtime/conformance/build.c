@@ -260,9 +260,10 @@ static uint32_t add_ids(struct builder *b)
     int32_t *ids = b->c->values[id].data;
     uint32_t one = qn_fill_below(&b->state, b->at->moe.n_expert), step = 1;
     for (uint32_t t = 0; t < b->c->n_tokens && !b->c->failed; t++) {
-        uint32_t first = b->at->moe.spread == QN_SPREAD_ONE      ? one
-                         : b->at->moe.spread == QN_SPREAD_ROUNDS ? t * n_used
-                                                                 : qn_fill_below(&b->state, b->at->moe.n_expert);
+        uint32_t first = b->at->moe.spread == QN_SPREAD_ONE ? one
+                         : b->at->moe.spread == QN_SPREAD_ROUNDS
+                             ? t * n_used
+                             : qn_fill_below(&b->state, b->at->moe.n_expert);
         for (uint32_t j = 0; j < n_used; j++)
             ids[t * n_used + j] = (int32_t)((first + j * step) % b->at->moe.n_expert);
     }

@@ -4,9 +4,9 @@
 
 #include "conformance/cases.h"
 
-/* What an error of each element of result `which` is measured by: of a product the norms of its row and column
- * (and with two products, of both), of others what goes into them. want: the reference's. The caller frees it
- * with the case's callbacks; NULL: memory is out. */
+/* What an error of each element of result `which` is measured by: of a product the norms of its row and
+ * column (and with two products, of both), of others what goes into them. want: the reference's. The caller
+ * frees it with the case's callbacks; NULL: memory is out. */
 double *qn_error_scale(const struct qn_op_case *at, struct qn_case *c, uint32_t which, const float *want);
 
 /* Largest relative error allowed. Not exact: activations in 8 bits, or in half floats. */

@@ -71,7 +71,8 @@ static bool check_result(struct trial *t, uint32_t which, const char *got_bytes,
     if (near && alike)
         return true;
     return complain(
-        t, "result %u, row %zu, element %zu is %.9g, expected %.9g: error %.2g, allowed %.2g; rms of all %.2g%s",
+        t,
+        "result %u, row %zu, element %zu is %.9g, expected %.9g: error %.2g, allowed %.2g; rms of all %.2g%s",
         which, error.at / row, error.at % row, (double)got[error.at], (double)want[error.at], error.relative,
         allowed, error.rms, error.finite ? "" : "; not finite");
 }
@@ -130,8 +131,8 @@ static bool same(struct trial *t, int32_t status, const struct quern_error *err,
     return !differ || complain(t, "%s gives other bits in %s", way, differ);
 }
 
-/* Runs on the device in a segment for `bucket` tokens: in one batch for `first`, where that is all of them, then
- * again, and `chunk` tokens at a time. */
+/* Runs on the device in a segment for `bucket` tokens: in one batch for `first`, where that is all of them,
+ * then again, and `chunk` tokens at a time. */
 static bool run_device(struct trial *t, uint32_t bucket, uint32_t chunk, struct qn_left *first)
 {
     const struct qn_case *c = &t->c;
@@ -210,8 +211,8 @@ static void run(struct trial *t, struct qn_left *got, struct qn_left *want)
     }
 }
 
-enum quern_status qn_verify_case(const struct qn_verifier *verifier, const struct qn_op_case *at, uint64_t seed,
-                                 struct qn_finding *finding, struct quern_error *err)
+enum quern_status qn_verify_case(const struct qn_verifier *verifier, const struct qn_op_case *at,
+                                 uint64_t seed, struct qn_finding *finding, struct quern_error *err)
 {
     struct qn_left got, want;
     struct trial *t = qn_zalloc(verifier->cb, 1, sizeof *t);

@@ -27,8 +27,8 @@ struct qn_finding {
 
 /* Makes the case from the seed and runs it. A failure of the device is a finding; other failures are the
  * status. */
-enum quern_status qn_verify_case(const struct qn_verifier *verifier, const struct qn_op_case *at, uint64_t seed,
-                                 struct qn_finding *finding, struct quern_error *err);
+enum quern_status qn_verify_case(const struct qn_verifier *verifier, const struct qn_op_case *at,
+                                 uint64_t seed, struct qn_finding *finding, struct quern_error *err);
 
 /* Of these operations a device may compute some with rounded activations. */
 bool qn_op_may_round(enum quern_op op);

@@ -37,6 +37,11 @@ enum quern_status qn_bringup_settings(const struct qn_bringup *bringup, uint32_t
                                       struct qn_settings *settings, struct quern_error *err);
 void qn_settings_finish(const struct quern_callbacks *cb, struct qn_settings *settings);
 
+/* The driver of the device of that id, brought up, and the device's number. On failure nothing is held. */
+enum quern_status qn_device_find(const struct quern_callbacks *cb, const struct qn_drivers *drivers,
+                                 const char *id, struct qn_bringup *bringup, uint32_t *index,
+                                 struct quern_error *err);
+
 /* Whether the process would load just the parts that it may. */
 bool qn_bringup_confined(const struct qn_bringup *bringup);
 /* The environment for that, as struct quern_driver.confine writes it; "" where it is fine as it is. */

@@ -223,7 +223,7 @@ static void set_strings(struct quern_device_list *list)
     }
 }
 
-static struct qn_drivers drivers_of(const struct quern_device_params *params, struct quern_cache *cache)
+struct qn_drivers qn_drivers_of(const struct quern_device_params *params, struct quern_cache *cache)
 {
     return (struct qn_drivers){.extra = params->drivers,
                                .n_extra = params->n_drivers,
@@ -251,7 +251,7 @@ enum quern_status quern_device_list_create(struct quern_device_list **out,
     enum quern_status status = QUERN_OK;
     if (params->cache_dir && params->cache_dir[0])
         status = quern_cache_open(&cache, params->cache_dir, params->cache_limit, &cb, err);
-    struct qn_drivers drivers = drivers_of(params, cache);
+    struct qn_drivers drivers = qn_drivers_of(params, cache);
     if (!status && !drivers.profiles)
         status = quern_profiles_open(&list->own,
                                      quern_profiles_params(.callbacks = &cb, .drivers = params->drivers,
@@ -525,21 +525,46 @@ static enum quern_status open_tried(struct qn_device *device, struct qn_bringup 
     return status;
 }
 
+/* What an id asks for, and of which driver. */
+static enum quern_status find_driver(const struct quern_callbacks *cb, const struct qn_drivers *drivers,
+                                     const char *id, size_t len, struct wanted *wanted,
+                                     const struct quern_driver **driver, struct quern_error *err)
+{
+    size_t i = 0;
+    if (!parse_id(id, len, wanted))
+        return no_such_device(cb, drivers, id, len, err);
+    while (driver_at(cb, drivers, i, driver) && !(*driver && strcmp((*driver)->name, wanted->driver) == 0))
+        i++;
+    return i < drivers->n_extra + QN_LEN(builtin) ? QUERN_OK : no_such_device(cb, drivers, id, len, err);
+}
+
+enum quern_status qn_device_find(const struct quern_callbacks *cb, const struct qn_drivers *drivers,
+                                 const char *id, struct qn_bringup *bringup, uint32_t *index,
+                                 struct quern_error *err)
+{
+    struct wanted wanted;
+    const struct quern_driver *driver;
+    enum quern_status status = find_driver(cb, drivers, id, strlen(id), &wanted, &driver, err);
+    if (!status)
+        status = qn_bringup_init(bringup, cb, drivers, driver, false, err);
+    if (status)
+        return status;
+    status = choose(bringup, &wanted, index, err);
+    if (status)
+        qn_bringup_finish(bringup);
+    return status;
+}
+
 enum quern_status qn_device_open(const struct quern_callbacks *cb, const struct qn_drivers *drivers,
                                  const char *id, size_t len, struct qn_device *device,
                                  struct quern_error *err)
 {
     *device = (struct qn_device){.host = qn_device_host(cb, drivers->cache)};
     struct wanted wanted;
-    if (!parse_id(id, len, &wanted))
-        return no_such_device(cb, drivers, id, len, err);
     const struct quern_driver *driver;
-    size_t i = 0;
-    while (driver_at(cb, drivers, i, &driver) && !(driver && strcmp(driver->name, wanted.driver) == 0))
-        i++;
-    if (i == drivers->n_extra + QN_LEN(builtin))
-        return no_such_device(cb, drivers, id, len, err);
-    enum quern_status status = QUERN_OK;
+    enum quern_status status = find_driver(cb, drivers, id, len, &wanted, &driver, err);
+    if (status)
+        return status;
     bool again = true;
     for (int attempt = 0; again && attempt < 2; attempt++) { /* the kept list may be an old one */
         struct qn_bringup bringup;

@@ -38,6 +38,8 @@ const struct quern_driver *qn_driver_builtin(const struct quern_callbacks *cb, c
 /* What a driver is given. */
 struct quern_host qn_device_host(const struct quern_callbacks *cb, struct quern_cache *cache);
 
+/* What a list of devices, or work on one, is asked to use. */
+struct qn_drivers qn_drivers_of(const struct quern_device_params *params, struct quern_cache *cache);
 /* The tunables of all drivers, of which `extra` are the host program's. */
 void qn_registry_tunables(const struct quern_callbacks *cb, const struct quern_driver *const *extra,
                           uint32_t n_extra, struct qn_tunable_set *set);

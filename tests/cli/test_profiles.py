@@ -128,5 +128,14 @@ def test_emulate():
     fails(2, "device", "emulate", path / "p.yaml", "walk", says=["no verb"])
 
 
+def test_verify():
+    report = quern("device", "verify", "cpu", "add", "norm", "q4_0", "--json").json()
+    assert report["failed"] == 0 and {row["operation"] for row in report["rows"]} == {"add", "norm"}
+    text = quern("device", "verify", "cpu", "rows", "--random", "3").text
+    assert "0 failed in 0 rows" in text and "rows" in text
+    fails(2, "device", "verify", says=["expected the ID"])
+    fails(1, "device", "verify", "cpu", "walk", says=['"walk" is no operation or number format'])
+
+
 if __name__ == "__main__":
     cli.main(globals())

@@ -8,7 +8,8 @@
  * are to be opened with them. Others may be set. */
 extern const struct quern_callbacks qn_case_callbacks;
 
-/* qn_case_init with these callbacks; on a device that is shared by cases, the first run of one may allocate. */
+/* qn_case_init with these callbacks; on a device that is shared by cases, the first run of one may allocate.
+ */
 void qn_case_start(struct qn_case *c, const struct quern_driver *driver, enum quern_op op, uint32_t n_tokens);
 /* How many there were, for n_allocations. */
 uint64_t qn_case_allocations(void);

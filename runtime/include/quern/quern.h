@@ -14,6 +14,7 @@
 #include <quern/driver.h>
 #include <quern/profile.h>
 #include <quern/device.h>
+#include <quern/verify.h>
 #include <quern/cache.h>
 #include <quern/model.h>
 #include <quern/chat.h>
