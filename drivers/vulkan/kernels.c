@@ -2,6 +2,7 @@
 #include "drivers/vulkan/kernels.h"
 
 #include "base/host.h"
+#include "formats/formats.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -16,6 +17,16 @@ static bool has_word(const char *list, const char *word)
         if (strcspn(list, " ") == n && memcmp(list, word, n) == 0)
             return true;
     return false;
+}
+
+/* Whether a row with these formats has that one: "all" are those that weights can be stored in, as compile.py
+ * has it. */
+static bool asks_for(const char *formats, enum quern_format format)
+{
+    const struct qn_format *f = qn_format_get(format);
+    if (strcmp(formats, "all") != 0)
+        return f && has_word(formats, f->name);
+    return f && f->dequantise && format != QUERN_Q8_1 && format != QUERN_Q8_K;
 }
 
 struct qn_vk_kernel_info qn_vk_kernel_info(enum qn_vk_kernel kernel)
@@ -51,7 +62,8 @@ struct qn_vk_kernel_info qn_vk_kernel_info(enum qn_vk_kernel kernel)
     info.extension = has_word(info.defines, "COOPMAT2")  ? QN_VK_GLSL_COOPMAT2
                      : has_word(info.defines, "COOPMAT") ? QN_VK_GLSL_COOPMAT
                                                          : QN_VK_PLAIN_GLSL;
-    info.for_format = !format || strcmp(rows[i].formats, "all") == 0 || has_word(rows[i].formats, format);
+    info.for_format =
+        !rows[i].formats || asks_for(rows[i].formats, (enum quern_format)(kernel - rows[i].first));
     for (int c = 0; c < n; c++)
         info.name[c] = (char)tolower((unsigned char)info.name[c]);
     return info;

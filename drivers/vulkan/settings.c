@@ -1,6 +1,7 @@
 #include "drivers/vulkan/settings.h"
 
 #include "drivers/vulkan/instance.h"
+#include "drivers/vulkan/kernels.h"
 #include "formats/formats.h"
 
 #include <stdarg.h>
@@ -165,8 +166,10 @@ struct rules {
     void *user;
 };
 
-static void broken(const struct rules *rules, const char *word, const char *fmt, ...) QUERN_PRINTF(3, 4);
-static void broken(const struct rules *rules, const char *word, const char *fmt, ...)
+/* choice: one of the kernel whose setting is at fault. */
+static void broken(const struct rules *rules, enum qn_vk_choice choice, const char *fmt, ...)
+    QUERN_PRINTF(3, 4);
+static void broken(const struct rules *rules, enum qn_vk_choice choice, const char *fmt, ...)
 {
     char name[QN_SETTING_NAME], why[256];
     const char *format =
@@ -175,7 +178,9 @@ static void broken(const struct rules *rules, const char *word, const char *fmt,
     va_start(args, fmt);
     vsnprintf(why, sizeof why, fmt, args);
     va_end(args);
-    snprintf(name, sizeof name, "kernels.matmul.%s%s%s", format ? format : "", format ? "." : "", word);
+    const char *all = tunables[FIRST_CHOICE + choice].name, *last = strrchr(all, '.');
+    snprintf(name, sizeof name, "%.*s%s%s%s", (int)(last - all), all, format ? "." : "", format ? format : "",
+             last);
     rules->fault(rules->user, name, why);
 }
 
@@ -195,27 +200,49 @@ static void check_tile(const struct rules *rules)
     uint64_t subgroup = qn_vk_set(settings, QN_VK_SET_SUBGROUP);
     uint64_t invocations = qn_vk_set(settings, QN_VK_SET_INVOCATIONS);
     if (subgroup != QN_VK_UNSET && rows < subgroup)
-        broken(rules, "rows", "each of a subgroup's %llu invocations (kernels.subgroup) has at least a row",
+        broken(rules, QN_VK_CHOOSE_TILE_ROWS,
+               "each of a subgroup's %llu invocations (kernels.subgroup) has at least a row",
                (unsigned long long)subgroup);
     if (subgroup != QN_VK_UNSET && invocations != QN_VK_UNSET && strips * subgroup > invocations)
-        broken(rules, "strips",
+        broken(rules, QN_VK_CHOOSE_TILE_STRIPS,
                "so many subgroups of %llu are %llu invocations, expected at most %llu "
                "(limits.workgroup)",
                (unsigned long long)subgroup, (unsigned long long)(strips * subgroup),
                (unsigned long long)invocations);
     if (columns < 4 * strips)
-        broken(rules, "strips", "each strip has at least 4 of the %u columns: expected at most %u", columns,
-               columns / 4);
+        broken(rules, QN_VK_CHOOSE_TILE_STRIPS,
+               "each strip has at least 4 of the %u columns: expected at most %u", columns, columns / 4);
     if (in_8_bits && depth < 32)
-        broken(rules, "depth", "in 8 bits, expected at least 32, which share a scale");
+        broken(rules, QN_VK_CHOOSE_TILE_DEPTH, "in 8 bits, expected at least 32, which share a scale");
     if (bytes > most)
         broken(
-            rules, "rows",
+            rules, QN_VK_CHOOSE_TILE_ROWS,
             "a tile of %u rows, %u columns and depth %u takes %llu bytes of shared memory, expected at most "
             "%llu%s",
             rows, columns, depth, (unsigned long long)bytes, (unsigned long long)most,
             said != QN_VK_UNSET ? " (limits.shared-memory)"
                                 : ", or more where limits.shared-memory says that there is more");
+}
+
+/* A format for which a kernel is chosen has one. */
+static void check_kernels(const struct rules *rules)
+{
+    static const enum qn_vk_kernel matvec[] = {QN_VK_MATVEC, QN_VK_MATVEC8},
+                                   matmul[] = {QN_VK_MATMUL, QN_VK_MATMUL8, QN_VK_MATMUL_COOPMAT,
+                                               QN_VK_MATMUL_COOPMAT2};
+    static const struct {
+        enum qn_vk_choice choice;
+        const enum qn_vk_kernel *kernels;
+    } chosen[] = {{QN_VK_CHOOSE_MATVEC_ACTIVATION, matvec}, {QN_VK_CHOOSE_MATMUL_VARIANT, matmul}};
+    for (size_t i = 0; i < QN_LEN(chosen) && rules->format < QUERN_FORMAT_END; i++) {
+        uint32_t value = rules->settings->chosen[chosen[i].choice][rules->format];
+        if (value == QUERN_NONE)
+            continue;
+        const struct qn_vk_kernel_info info =
+            qn_vk_kernel_info((enum qn_vk_kernel)(chosen[i].kernels[value] + rules->format));
+        if (!info.for_format)
+            broken(rules, chosen[i].choice, "there is no kernel %s", info.name);
+    }
 }
 
 void qn_vk_check(const struct quern_profile_view *profile,
@@ -227,6 +254,7 @@ void qn_vk_check(const struct quern_profile_view *profile,
         return; /* what is out of its range has been told */
     for (uint32_t f = 0; f <= QUERN_FORMAT_END; f++) {
         bool own = false;
+        check_kernels(&(struct rules){&settings, f, fault, user});
         for (int c = QN_VK_CHOOSE_MATMUL_VARIANT; c <= QN_VK_CHOOSE_TILE_DEPTH; c++)
             own |= settings.chosen[c][f] != QUERN_NONE;
         if (own)

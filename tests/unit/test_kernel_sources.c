@@ -152,10 +152,33 @@ static void test_compiler(void **state)
     assert_int_equal(system(command), 0);
 }
 
+/* Every kernel that a device or its profile can select is in the program: nothing is compiled on a phone.
+ * Those that the build's compiler cannot compile are named. */
+static void test_baseline(void **state)
+{
+    (void)state;
+    bool here[QN_VK_EXTENSION_END] = {[QN_VK_PLAIN_GLSL] = true};
+    for (int k = 0; k < QN_VK_KERNEL_END; k++)
+        here[qn_vk_kernel_info((enum qn_vk_kernel)k).extension] |=
+            qn_vk_module_find((enum qn_vk_kernel)k) != NULL;
+    for (int k = 0; k < QN_VK_KERNEL_END; k++) {
+        const struct qn_vk_kernel_info info = qn_vk_kernel_info((enum qn_vk_kernel)k);
+        bool found = qn_vk_module_find((enum qn_vk_kernel)k) != NULL;
+        if (info.for_format && here[info.extension] && !found)
+            fail_msg("%s is not in the program", info.name);
+        if (!info.for_format && found)
+            fail_msg("%s is in the program, and its row does not ask for it", info.name);
+    }
+    if (!here[QN_VK_GLSL_COOPMAT] || !here[QN_VK_GLSL_COOPMAT2])
+        printf("not in this program, whose compiler lacks them: kernels in cooperative matrices%s\n",
+               here[QN_VK_GLSL_COOPMAT] ? " of the second version" : "");
+}
+
 int main(void)
 {
     cb = qn_callbacks_resolve(NULL);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_includes), cmocka_unit_test(test_faults),
-                                       cmocka_unit_test(test_program), cmocka_unit_test(test_compiler)};
+                                       cmocka_unit_test(test_program), cmocka_unit_test(test_compiler),
+                                       cmocka_unit_test(test_baseline)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
