@@ -331,6 +331,16 @@ bool quern_profiles_at(const struct quern_profiles *profiles, size_t index, stru
     return true;
 }
 
+void quern_profiles_each_setting(const struct quern_profiles *profiles, quern_profile_setting_fn each,
+                                 void *user)
+{
+    const struct qn_tunable_set *set = &profiles->tunables;
+    for (uint32_t d = 0; d < set->n; d++)
+        for (uint32_t i = 0; i < set->of[d].table.n; i++)
+            each(user, set->of[d].driver ? set->of[d].driver->name : NULL,
+                 quern_tunable_at(&set->of[d].table, i));
+}
+
 /* ---- checking a file ---- */
 
 enum quern_status qn_profile_check_text(const struct quern_profiles *profiles, const char *path,

@@ -137,5 +137,110 @@ def test_verify():
     fails(1, "device", "verify", "cpu", "walk", says=['"walk" is no operation or number format'])
 
 
+def rows():
+    """Every setting as its driver has it: (driver, name) to what may be said."""
+    found = {}
+
+    def walk(node):
+        if isinstance(node, dict):
+            if "x-quern" in node:
+                found[node["x-quern"]["driver"], node["x-quern"]["setting"]] = node["x-quern"]
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(quern("device", "schema").json()["definitions"])
+    return found
+
+
+UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "s": 1000000, "ms": 1000, "": 1}
+
+
+def written(text, row):
+    """What a cell of schema.md says in the words of the driver's table: (kind, values)."""
+    number = r"([0-9]+) ?(KiB|MiB|GiB|TiB|ms|s|)"
+    to = re.fullmatch(number + " to " + number, text)
+    if text == "flag":
+        return "flag", None
+    if to:
+        low, high = (int(to[i]) * UNITS[to[i + 1]] for i in (1, 3))
+        return row["type"] if row["type"] != "flag" else "a range", (low, high)
+    if "`" in text:
+        return "word", re.findall("`([^`]*)`", text)
+    words = text.replace("...", ",...,").split(",")
+    words = [w.strip() for w in words if w.strip()]
+    if "..." in words:  # the double, and so on
+        at = words.index("...")
+        middle = []
+        while not middle or int(middle[-1]) * 2 < int(words[at + 1]):
+            middle.append(str(int((middle or words[at - 1:])[-1 if middle else 0]) * 2))
+        words[at:at + 1] = middle
+    return "count", words
+
+
+def test_documented():
+    """The tables of schema.md have exactly the settings that there are, with what each may be."""
+    have = rows()
+    described, driver, before = set(), None, None
+    for line in (BUILT_IN / "schema.md").read_text(encoding="utf-8").splitlines():
+        title = re.match(r"#+ (.*)", line)
+        if title:
+            driver = {"Every device": "", "vulkan": "vulkan", "cpu": "cpu"}.get(title[1])
+        cells = [c.strip() for c in line.strip("|").split("|")] if line.startswith("| `") else []
+        if driver is None or not cells or (driver == "vulkan" and not has_vulkan()):
+            continue
+        for name in re.findall("`([^`]*)`", cells[0]):
+            row = have.get((driver, name))
+            assert row, f"schema.md describes {name}, which driver \"{driver}\" does not have"
+            described.add((driver, name))
+            before = cells[1] if cells[1] != "the same" else before
+            kind, values = written(before, row)
+            if row["type"] in ("bytes", "time", "rate") or (row["type"] == "count" and "choices" not in row):
+                expected = row["type"], (row["min"], row["max"])
+            else:
+                expected = row["type"], row.get("choices")
+            assert (kind, values) == expected, f"schema.md has {before} of {name}, which is {expected}"
+            assert cells[0].endswith("*") == row["formats"], f"schema.md: {name} and its formats"
+    drivers = {"", "cpu"} | ({"vulkan"} if has_vulkan() else set())
+    missing = {key for key in have if key[0] in drivers} - described
+    assert not missing, f"schema.md lacks {missing}"
+
+
+def test_schema():
+    """What editors are told of profiles: good ones pass, and faults of many kinds are found."""
+    try:
+        import jsonschema
+        import yaml
+    except ImportError as e:
+        raise cli.Skip(f"{e} (Debian: python3-yaml python3-jsonschema)") from e
+    schema = quern("device", "schema").json()
+    jsonschema.Draft7Validator.check_schema(schema)
+    validator = jsonschema.Draft7Validator(schema)
+    n = 0
+    for path in sorted(BUILT_IN.glob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        if not has_vulkan() and ("api: vulkan" in text or "extends: generic" not in text):
+            continue
+        faults = [e.message for e in validator.iter_errors(yaml.safe_load(text))]
+        assert not faults, f"{path}: {faults}"
+        n += 1
+    assert n >= (25 if has_vulkan() else 1), n
+    example = re.search(r"```yaml\n(.*?)```", (BUILT_IN / "schema.md").read_text(encoding="utf-8"), re.S)[1]
+    if has_vulkan():
+        assert not list(validator.iter_errors(yaml.safe_load(example)))
+    kinds = ["unknown-setting", "unknown-section", "unknown-top-key", "unknown-match-key", "unknown-type", "unknown-word",
+             "unknown-feature", "unknown-format", "format-lower-case", "count-out-of-range", "count-not-a-choice", "bytes-unit",
+             "bytes-negative", "time-without-unit", "version-without-sign", "quirk-without-reason", "quirk-unknown-key",
+             "quirk-is-text", "future-version", "no-name", "no-version", "name-characters", "section-is-text", "flag",
+             "format-where-none-is", "match-is-text", "not-a-mapping", "value-is-a-mapping", "overlay-is-a-word"]
+    for kind in kinds:
+        text = (FAULTS / f"{kind}.yaml").read_text(encoding="utf-8")
+        if "api: vulkan" in text and not has_vulkan():
+            continue
+        assert list(validator.iter_errors(yaml.safe_load(text))), f"{kind} passes"
+
+
 if __name__ == "__main__":
     cli.main(globals())

@@ -11,7 +11,7 @@ const struct verb *const verbs[N_VERBS] = {
     &verb_run,           &verb_chat,         &verb_inspect,         &verb_tokenize,       &verb_logits,
     &verb_perplexity,    &verb_bench,        &verb_profile,         &verb_device_list,    &verb_device_show,
     &verb_device_forget, &verb_device_check, &verb_device_profiles, &verb_device_emulate, &verb_device_verify,
-    &verb_cache,         &verb_version,      &verb_help_,
+    &verb_device_schema, &verb_cache,        &verb_version,         &verb_help_,
 };
 
 void overview(FILE *out)

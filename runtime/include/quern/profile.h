@@ -48,6 +48,12 @@ QUERN_API size_t quern_profiles_count(const struct quern_profiles *profiles);
 QUERN_API bool quern_profiles_at(const struct quern_profiles *profiles, size_t index,
                                  struct quern_profile_desc *desc);
 
+/* Everything that a profile may say, of each driver and (driver: NULL) of every device. */
+typedef void (*quern_profile_setting_fn)(void *user, const char *driver,
+                                         const struct quern_tunable *setting);
+QUERN_API void quern_profiles_each_setting(const struct quern_profiles *profiles,
+                                           quern_profile_setting_fn each, void *user);
+
 /* Reads the file as one among `profiles` (which it may extend) and calls `fault` for each thing that is wrong
  * in it: "FILE:LINE:COLUMN: ...". QUERN_ERR_FILE where there is any. */
 QUERN_API enum quern_status quern_profile_check(const struct quern_profiles *profiles, const char *path,
