@@ -2,9 +2,12 @@
  * and features is kept to, whatever it is, and the numbers stay right. The layer of tests/layer plays the
  * devices and watches.
  *
- * usage: test_vulkan_limits [DEVICE MODEL...]   one device, as QUERN_LAYER_DEVICE has it, for trying out */
+ * usage: test_vulkan_limits [DEVICE MODEL...]   one device, as QUERN_LAYER_DEVICE has it, for trying out
+ *        test_vulkan_limits emulated            devices of built-in profiles, each with a part of the models
+ *        test_vulkan_limits emulated all        each with all of them */
 #include <quern/quern.h>
 
+#include "device/profile.h"
 #include "test.h"
 
 #include "heap.h"
@@ -14,7 +17,8 @@
 enum { N = QN_GOLDEN_TOKENS, N_BATCH = 40, SKIPPED = 77 };
 
 static struct quern_error err;
-static const char *validate = "0"; /* the setting */
+static const char *validate = "0";            /* the setting */
+static const struct quern_profiles *profiles; /* NULL: the built-in ones */
 
 static void on_log(void *user, enum quern_log_level level, const char *text)
 {
@@ -31,7 +35,7 @@ static enum quern_status open_model(struct qn_test_heap *heap, const char *path,
     return quern_model_open(model, quern_source_path(path),
                             quern_model_params(.callbacks = &heap->cb, .device = "vulkan",
                                                .n_ctx = QN_GOLDEN_CTX, .exact = true, .settings = settings,
-                                               .n_settings = 1),
+                                               .n_settings = 1, .profiles = profiles),
                             &err);
 }
 
@@ -174,6 +178,89 @@ static void test_small_heap(void **state)
     assert_true(qn_layer_clean());
 }
 
+/* ---- devices of profiles ---- */
+
+/* What the layer plays for what a profile says; the driver takes the profile for the device's as well. */
+static const struct {
+    const char *setting, *plays;
+} played[] = {
+    {"limits.storage-buffer", "maxStorageBufferRange"},
+    {"limits.shared-memory", "maxComputeSharedMemorySize"},
+    {"limits.workgroup", "maxComputeWorkGroupInvocations"},
+    {"limits.workgroup", "maxComputeWorkGroupSize"},
+    {"limits.allocation", "maxMemoryAllocationSize"},
+    {"limits.allocation", "maxBufferSize"},
+    {"features.int-dot", "shaderIntegerDotProduct"},
+    {"features.subgroup", "subgroupArithmetic"},
+    {"features.subgroup-size", "subgroupSizeControl"},
+    {"features.subgroup-size", "computeFullSubgroups"},
+    {"features.float16", "shaderFloat16"},
+    {"features.storage8", "storageBuffer8BitAccess"},
+    {"features.coopmat", "VK_KHR_cooperative_matrix"},
+    {"features.coopmat2", "VK_NV_cooperative_matrix2"},
+    {"features.host-import", "VK_EXT_external_memory_host"},
+};
+
+/* The device as QUERN_LAYER_DEVICE has it. `more`: what the profile does not say of it. */
+static void write_device(const struct quern_profiles *of, const char *more, char *text, size_t size)
+{
+    const struct quern_device_info info = {.struct_size = sizeof info, .type = QUERN_DEVICE_INTEGRATED_GPU};
+    struct quern_callbacks cb = qn_callbacks_resolve(NULL);
+    struct qn_profile_values values;
+    size_t n = (size_t)snprintf(text, size, "deviceType=integrated,%s", more), before = n;
+    check(qn_profiles_resolve(of, &cb, "vulkan", &info, &values, &err), more, "profile");
+    for (size_t v = 0; v < values.n; v++)
+        for (size_t i = 0; i < QN_LEN(played) && n < size; i++)
+            if (strcmp(values.value[v]->setting, played[i].setting) == 0 &&
+                (strncmp(played[i].setting, "features.", 9) != 0 || strcmp(values.value[v]->value, "0") == 0))
+                n += (size_t)snprintf(text + n, size - n, ",%s=%s", played[i].plays, values.value[v]->value);
+    assert_true(n > before && n < size);
+    qn_free(&cb, (void *)values.value);
+}
+
+/* Phones and an Apple GPU: what the layer plays besides, and what of them cannot be run here. */
+static const struct {
+    const char *profile, *more, *not_run;
+} emulated[] = {
+    {"qualcomm-adreno-6xx", "maxComputeSharedMemorySize=16K,minStorageBufferOffsetAlignment=64", "64 or 128"},
+    {"qualcomm-adreno-7xx", "minStorageBufferOffsetAlignment=64", "64 or 128"},
+    {"qualcomm-adreno-8xx", "minStorageBufferOffsetAlignment=64", "64 or 128"},
+    {"arm-mali-valhall", "minStorageBufferOffsetAlignment=64", "16"},
+    {"arm-mali-5th-gen", "minStorageBufferOffsetAlignment=64", "16"},
+    {"apple", "minStorageBufferOffsetAlignment=16", "32"},
+};
+static bool all_models;
+
+static void test_emulated(void **state)
+{
+    static char names[256][64];
+    size_t n = qn_golden_list(names, 256), n_run = 0;
+    for (size_t e = 0; e < QN_LEN(emulated); e++) {
+        char path[1200], device[1024];
+        struct quern_profiles *one;
+        snprintf(path, sizeof path, "%s/drivers/profiles/%s.yaml", getenv("QUERN_SOURCE"),
+                 emulated[e].profile);
+        check(quern_profiles_open(&one, quern_profiles_params(.file = path, .emulate = true), &err),
+              emulated[e].profile, path);
+        profiles = one;
+        write_device(one, emulated[e].more, device, sizeof device);
+        /* as the summary of all tests lists it */
+        printf("%s: %s\nskipped %s: kernels in its subgroups of %s invocations; smaller ones are run\n",
+               emulated[e].profile, device, emulated[e].profile, emulated[e].not_run);
+        check_models(device, few);
+        for (size_t i = 0; i < n; i++)
+            if (all_models || i % QN_LEN(emulated) == e) {
+                check_model(device, names[i]);
+                n_run++;
+            }
+        profiles = NULL;
+        quern_profiles_close(&one);
+    }
+    printf("%zu models on %zu devices%s\n", n, QN_LEN(emulated),
+           all_models ? "" : ", each on one of them; those of a few architectures on all");
+    assert_true(n > 50 && n_run == (all_models ? n * QN_LEN(emulated) : n));
+}
+
 /* ---- */
 
 static bool device_is_there(void)
@@ -207,6 +294,11 @@ int main(int argc, char **argv)
 {
     if (!device_is_there())
         return SKIPPED;
+    if (argc > 1 && strcmp(argv[1], "emulated") == 0) {
+        all_models = argc > 2;
+        const struct CMUnitTest profiled[] = {cmocka_unit_test(test_emulated)};
+        return cmocka_run_group_tests(profiled, NULL, NULL);
+    }
     if (argc > 2) {
         arguments = argv + 1;
         const struct CMUnitTest given[] = {cmocka_unit_test(test_given)};
