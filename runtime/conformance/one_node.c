@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "formats/formats.h"
+#include "formats/rows16.h"
 
 #include <assert.h>
 #include <string.h>
@@ -330,6 +331,38 @@ struct qn_node_work qn_case_work(const struct qn_case *c, uint64_t n_kv)
     return qn_node_work(&graph, 0, c->n_tokens, c->n_outputs, n_kv, kv_bytes);
 }
 
+/* Layout that a weight is brought to the device in. */
+static uint32_t layout_of(const struct qn_case *c, struct quern_device *device, uint32_t id)
+{
+    const struct qn_case_value *v = &c->values[id];
+    struct quern_caps caps = {.struct_size = sizeof caps};
+    if (!c->laid_out || c->exact || v->value.kind != QUERN_VALUE_WEIGHT || v->layout != QUERN_LAYOUT_FILE ||
+        v->value.dim[1] < QN_ROWS16 || !QUERN_DRIVER_HAS(c->driver, weights_prepare))
+        return v->layout;
+    c->driver->caps(device, &caps);
+    return caps.rows16_formats >> v->value.format & 1 ? QUERN_LAYOUT_ROWS16 : QUERN_LAYOUT_FILE;
+}
+
+/* A weight, matrix by matrix, in that layout. */
+static int32_t lay_out(const struct qn_case *c, struct qn_rig *rig, uint32_t id, struct quern_error *err)
+{
+    const struct qn_case_value *v = &c->values[id];
+    uint64_t matrix = v->bytes / (uint64_t)v->value.dim[2];
+    int32_t status = QUERN_OK;
+    for (int64_t m = 0; m < v->value.dim[2] && !status; m++) {
+        const struct quern_weight_rows rows = {.struct_size = sizeof rows,
+                                               .layout = QUERN_LAYOUT_ROWS16,
+                                               .format = v->value.format,
+                                               .n = (uint64_t)v->value.dim[0],
+                                               .n_rows = (uint64_t)v->value.dim[1],
+                                               .rows = (const char *)v->data + (uint64_t)m * matrix,
+                                               .buffer = rig->buffer[id],
+                                               .offset = (uint64_t)m * matrix};
+        status = c->driver->weights_prepare(rig->device, &rows, err);
+    }
+    return status;
+}
+
 static int32_t prepare(const struct qn_case *c, struct qn_rig *rig, struct quern_error *err)
 {
     struct quern_value values[QN_CASE_VALUES];
@@ -339,7 +372,7 @@ static int32_t prepare(const struct qn_case *c, struct qn_rig *rig, struct quern
         bindings[i] = (struct quern_binding){.buffer = buffer_of(c, rig, i),
                                              .offset = offset_of(c, i),
                                              .bytes = c->values[i].bytes,
-                                             .layout = c->values[i].layout};
+                                             .layout = layout_of(c, rig->device, i)};
     uint32_t node = 0;
     struct quern_segment segment = {.struct_size = sizeof segment,
                                     .n_nodes = 1,
@@ -375,6 +408,8 @@ static int32_t write_weights(const struct qn_case *c, struct qn_rig *rig, struct
         if (is_joined(c, i)) {
             if (offset_of(c, i) == 0)
                 status = move_bytes(c, rig, buffer_of(c, rig, i), joined, bytes, true, err);
+        } else if (layout_of(c, rig->device, i) != c->values[i].layout) {
+            status = lay_out(c, rig, i, err);
         } else if (c->values[i].value.kind == QUERN_VALUE_WEIGHT) {
             status = move_bytes(c, rig, rig->buffer[i], c->values[i].data, c->values[i].bytes, true, err);
         }

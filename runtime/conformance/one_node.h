@@ -31,6 +31,7 @@ struct qn_case {
     struct qn_case_value values[QN_CASE_VALUES];
     uint32_t n_values;
     bool weights_joined;             /* they lie in one buffer, one after another */
+    bool laid_out;                   /* they lie in the order that the device would rather read */
     bool failed;                     /* memory ran out while it was made: it cannot be run */
     bool measured;                   /* runs may be measured and recorded anew, and allocate */
     uint64_t (*n_allocations)(void); /* so far; a run must not change it. NULL: nobody counts */

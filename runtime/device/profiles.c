@@ -341,6 +341,11 @@ void quern_profiles_each_setting(const struct quern_profiles *profiles, quern_pr
                  quern_tunable_at(&set->of[d].table, i));
 }
 
+const struct qn_profile *qn_profiles_file(const struct quern_profiles *profiles)
+{
+    return profiles->file;
+}
+
 /* ---- checking a file ---- */
 
 enum quern_status qn_profile_check_text(const struct quern_profiles *profiles, const char *path,
@@ -464,4 +469,18 @@ enum quern_status qn_profiles_resolve(const struct quern_profiles *profiles, con
     qn_free(cb, (void *)values->value);
     *values = (struct qn_profile_values){0};
     return qn_fail_memory(err, "device profiles");
+}
+
+void qn_profiles_tell_stale(const struct quern_profiles *profiles, const struct quern_callbacks *cb,
+                            const char *driver, const struct quern_device_info *info)
+{
+    for (size_t i = 0; profiles && i < profiles->n; i++) {
+        const struct qn_profile *p = profiles->profile[i];
+        struct qn_profile any = *p;
+        any.match.driver_version.n = 0;
+        if (p->good && p->overlay && !qn_profile_matches(p, driver, info) &&
+            qn_profile_matches(&any, driver, info))
+            qn_log(cb, QUERN_LOG_WARNING, "%s is for another version of the driver than %s of %s: ignored",
+                   p->path, info->driver_version, info->name);
+    }
 }

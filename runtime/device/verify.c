@@ -60,7 +60,8 @@ static void run_case(struct work *w, const struct qn_op_case *at)
     if (w->row.n_failed++ > 0)
         return;
     qn_op_print(at, name, sizeof name);
-    snprintf(w->fault, sizeof w->fault, "%s: %s (seed %llu)", name, finding.text, (unsigned long long)w->seed);
+    snprintf(w->fault, sizeof w->fault, "%s: %s (seed %llu)", name, finding.text,
+             (unsigned long long)w->seed);
     w->failed = *at;
     w->failed_seed = w->seed;
 }
@@ -93,11 +94,11 @@ static void visit(const struct qn_op_case *listed, void *user)
 
 static void run_row(struct work *w)
 {
-    w->row = (struct quern_verify_row){
-        .operation = qn_op_name(w->op),
-        .format = qn_op_reads_weights(w->op) ? quern_format_name(w->format) : "",
-        .fault = w->fault,
-        .remedy = w->remedy};
+    w->row =
+        (struct quern_verify_row){.operation = qn_op_name(w->op),
+                                  .format = qn_op_reads_weights(w->op) ? quern_format_name(w->format) : "",
+                                  .fault = w->fault,
+                                  .remedy = w->remedy};
     w->fault[0] = w->remedy[0] = '\0';
     w->seed = 1;
     qn_op_cases(w->op, visit, w);
@@ -279,8 +280,8 @@ enum quern_status quern_device_verify(const struct quern_device_params *devices,
     if (!w->status && w->n_lines > 0 && params->save_to && params->save_to[0]) {
         char path[QN_PATH];
         static const char *const sources[] = {"quern device verify on this machine"};
-        w->status = qn_overlay_write(&w->bench, params->save_to, "quirks", w->lines, w->n_lines, sources, 1, path,
-                                     err);
+        w->status = qn_overlay_write(&w->bench, params->save_to, "quirks", w->lines, w->n_lines, sources, 1,
+                                     path, err);
         snprintf(result->saved, sizeof result->saved, "%.1000s", w->status ? "" : path);
     }
     status = w->status;

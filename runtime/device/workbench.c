@@ -35,10 +35,11 @@ enum quern_status qn_workbench_init(struct qn_workbench *bench, const struct que
     if (params->cache_dir && params->cache_dir[0])
         status = quern_cache_open(&bench->cache, params->cache_dir, params->cache_limit, &bench->cb, err);
     if (!status && !params->profiles)
-        status = quern_profiles_open(&bench->own,
-                                     quern_profiles_params(.callbacks = &bench->cb, .drivers = params->drivers,
-                                                           .n_drivers = params->n_drivers),
-                                     err);
+        status =
+            quern_profiles_open(&bench->own,
+                                quern_profiles_params(.callbacks = &bench->cb, .drivers = params->drivers,
+                                                      .n_drivers = params->n_drivers),
+                                err);
     bench->drivers = qn_drivers_of(params, bench->cache);
     if (bench->own)
         bench->drivers.profiles = bench->own;
@@ -169,7 +170,8 @@ static void put_quirk(struct qn_text *text, const struct qn_tunable_set *tunable
 }
 
 /* The line whose setting comes next in the alphabet, NULL: there is none. Only those that are no quirks. */
-static const struct qn_overlay_line *next_line(const struct qn_overlay_line *lines, size_t n, const char *before)
+static const struct qn_overlay_line *next_line(const struct qn_overlay_line *lines, size_t n,
+                                               const char *before)
 {
     const struct qn_overlay_line *next = NULL;
     for (size_t i = 0; i < n; i++)
@@ -186,8 +188,8 @@ static void put_overlay(struct qn_text *text, const struct qn_workbench *bench, 
     const struct quern_device_info *info = bench->info;
     struct qn_tunable_set tunables;
     qn_registry_tunables(&bench->cb, bench->drivers.extra, bench->drivers.n_extra, &tunables);
-    qn_text_put(text, "quern-profile: 1\nname: %s\nabout: what was found out on this machine\noverlay: true\n",
-                name);
+    qn_text_put(
+        text, "quern-profile: 1\nname: %s\nabout: what was found out on this machine\noverlay: true\n", name);
     qn_text_put(text, "match:\n  api: %s\n  device: ", bench->driver->name);
     put_quoted(text, info->name);
     if (info->driver_name[0]) {

@@ -15,11 +15,12 @@ struct qn_workbench {
     uint32_t index;
     const struct quern_driver *driver;
     const struct quern_device_info *info;
-    struct qn_settings settings; /* of profiles and program */
+    struct qn_settings settings;    /* of profiles and program */
     const struct quern_driver *cpu; /* the reference */
 };
 
-/* Finds the device, which must have passed its trial. On failure nothing is held. It must stay where it is. */
+/* Finds the device, which must have passed its trial. On failure nothing is held. It must stay where it is.
+ */
 enum quern_status qn_workbench_init(struct qn_workbench *bench, const struct quern_device_params *params,
                                     const char *id, struct quern_error *err);
 void qn_workbench_finish(struct qn_workbench *bench);
@@ -34,8 +35,8 @@ struct qn_overlay_line {
     const char *reason;          /* NULL: it is no quirk, and there once */
 };
 
-/* Writes an overlay for the device with this version of its driver to "DIR/DRIVER-NAME-KIND.yaml", in place of
- * what was there. sources: lines that say where it comes from. path: room for PATH_MAX; the file's. */
+/* Writes an overlay for the device with this version of its driver to "DIR/DRIVER-NAME-KIND.yaml", in place
+ * of what was there. sources: lines that say where it comes from. path: room for PATH_MAX; the file's. */
 enum { QN_PATH = 4096 };
 enum quern_status qn_overlay_write(const struct qn_workbench *bench, const char *dir, const char *kind,
                                    const struct qn_overlay_line *lines, size_t n, const char *const *sources,

@@ -240,6 +240,25 @@ def test_schema():
         if "api: vulkan" in text and not has_vulkan():
             continue
         assert list(validator.iter_errors(yaml.safe_load(text))), f"{kind} passes"
+def test_tune():
+    tune = ["device", "tune", "cpu", "threads", "--seconds", "0.001"]
+    report = quern(*tune, "--dry-run", "--json").json()
+    assert report["saved"] == "" and [row["kernel"] for row in report["rows"]] == ["threads"]
+    path = folder()
+    env = cli.environment(QUERN_PROFILE_DIR=str(path))
+    assert "rows are faster" in quern(*tune, env=env).text
+    saved = list(path.glob("cpu-*-tuned.yaml"))
+    assert len(saved) == 1 and check(saved[0]) == ["ok"]
+    assert "kept" in quern(*tune, env=env).text
+    # made with another version of the driver, it is not used, and a line says so
+    saved[0].write_text(re.sub('driver-version: ".*"', 'driver-version: "=0.0.1"', saved[0].read_text()) +
+                        "\nthreads: {count: 1}\n" * ("threads:" not in saved[0].read_text()))
+    name, values = settings(QUERN_PROFILE_DIR=str(path))
+    assert "threads.count" not in values, values
+    err = quern("device", "show", "cpu", env=env).err.decode()
+    assert "another version of the driver" in err and str(saved[0]) in err, err
+    fails(2, "device", "tune", says=["expected the ID"])
+    fails(1, *tune, says=["QUERN_PROFILE_DIR"])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-/* Verifying a device: a driver that computes wrong with a feature on is found, the feature is named, and what is
- * written cures it. */
+/* Verifying a device: a driver that computes wrong with a feature on is found, the feature is named, and what
+ * is written cures it. */
 #include <quern/quern.h>
 
 #include "drivers/cpu/cpu.h"
@@ -7,8 +7,8 @@
 
 #include <unistd.h>
 
-/* The CPU's driver with a feature that is broken: of products of Q4_0 weights the first result is off, always or
- * in every other run. */
+/* The CPU's driver with a feature that is broken: of products of Q4_0 weights the first result is off, always
+ * or in every other run. */
 static struct {
     const struct quern_driver *cpu;
     struct quern_driver driver;
@@ -98,10 +98,10 @@ static struct quern_verify_result verify(const struct quern_device_params *devic
     struct quern_verify_result result;
     struct quern_error err = {.text = ""};
     *seen = (struct seen){0};
-    if (quern_device_verify(
-            devices,
-            quern_verify_params(.device = "broken", .only = only, .save_to = save_to, .row = on_row, .user = seen),
-            &result, &err) != QUERN_OK)
+    if (quern_device_verify(devices,
+                            quern_verify_params(.device = "broken", .only = only, .save_to = save_to,
+                                                .row = on_row, .user = seen),
+                            &result, &err) != QUERN_OK)
         fail_msg("%s", err.text);
     return result;
 }
@@ -123,10 +123,10 @@ static void test_broken_feature(void **state)
     /* what was written is a profile of the device, with which nothing fails */
     struct quern_profiles *profiles;
     struct quern_error err;
-    assert_int_equal(quern_profiles_open(&profiles,
-                                         quern_profiles_params(.drivers = &driver, .n_drivers = 1, .dir = folder),
-                                         &err),
-                     QUERN_OK);
+    assert_int_equal(
+        quern_profiles_open(&profiles,
+                            quern_profiles_params(.drivers = &driver, .n_drivers = 1, .dir = folder), &err),
+        QUERN_OK);
     devices.profiles = profiles;
     assert_int_equal(unlink(result.saved) | rmdir(folder), 0);
     result = verify(&devices, "matmul q4_0", NULL, &seen);
@@ -151,12 +151,13 @@ static void test_params(void **state)
 {
     struct quern_verify_result result;
     struct quern_error err;
-    assert_int_equal(quern_device_verify(quern_device_params(), quern_verify_params(.device = "cpu", .only = "walk"),
-                                         &result, &err),
+    assert_int_equal(quern_device_verify(quern_device_params(),
+                                         quern_verify_params(.device = "cpu", .only = "walk"), &result, &err),
                      QUERN_ERR_PARAM);
     assert_non_null(strstr(err.text, "\"walk\""));
-    assert_int_equal(quern_device_verify(quern_device_params(), quern_verify_params(.device = "walk:1"), &result, &err),
-                     QUERN_ERR_PARAM);
+    assert_int_equal(
+        quern_device_verify(quern_device_params(), quern_verify_params(.device = "walk:1"), &result, &err),
+        QUERN_ERR_PARAM);
     (void)state;
 }
 

@@ -97,8 +97,9 @@ static int verify(const struct verify_options *o, const struct arg_list *rest, s
     buffer_put(&only, "", 1);
     struct report report = {.rows = o->json ? json_array() : NULL};
     if (!o->json)
-        table_start(&report.table, "llrrrrl",
-                    (const char *const[]){"OPERATION", "FORMAT", "CASES", "FAILED", "ERROR", "FAST", "VERDICT"});
+        table_start(
+            &report.table, "llrrrrl",
+            (const char *const[]){"OPERATION", "FORMAT", "CASES", "FAILED", "ERROR", "FAST", "VERDICT"});
     struct quern_device_params devices = device_params(setup, false);
     struct quern_verify_result result;
     struct quern_error err = {0};
@@ -109,9 +110,7 @@ static int verify(const struct verify_options *o, const struct arg_list *rest, s
                             .save_to = o->save ? setup->profile_dir : NULL, .row = on_row, .user = &report),
         &result, &err);
     term_status_end();
-    int code = status != QUERN_OK     ? fault(NULL, &err)
-               : result.n_failed == 0 ? EXIT_DONE
-                                      : EXIT_FAULT;
+    int code = status != QUERN_OK ? fault(NULL, &err) : result.n_failed == 0 ? EXIT_DONE : EXIT_FAULT;
     if (result.n_rows > 0 || status == QUERN_OK)
         (o->json ? report_as_json : print_report)(&report, &result);
     else
@@ -136,8 +135,8 @@ static int run_device_verify(const void *options, const struct arg_list *rest)
 
 #define AT(member) offsetof(struct verify_options, member)
 static const struct arg_option verify_args[] = {
-    {"--repeats", ARG_INT, AT(repeats), "N", "runs of each case that must give the same bits, besides the first", 1,
-     1000},
+    {"--repeats", ARG_INT, AT(repeats), "N",
+     "runs of each case that must give the same bits, besides the first", 1, 1000},
     {"--random", ARG_INT, AT(n_random), "N", "random cases for each row, beside the picked ones", 0, 1e6},
     {"--seed", ARG_INT, AT(seed), "N", "of the random cases", 1, 1e9},
     {"--large", ARG_FLAG, AT(large), NULL, "the cases that take much time or memory, too"},
@@ -151,9 +150,10 @@ const struct verb verb_device_verify = {
     .name = "device verify",
     .summary = "Proves that a device computes what it should.",
     .synopsis = "ID [OPERATION|FORMAT]... [OPTION]...",
-    .details = "Runs every operation and number format (or those that are named) against the CPU's exact reference, "
-               "each several times for the same bits, and prints a report. Where a case fails, it is tried again "
-               "without each optional feature of the device. Exit code 1 where a case failed.",
+    .details =
+        "Runs every operation and number format (or those that are named) against the CPU's exact reference, "
+        "each several times for the same bits, and prints a report. Where a case fails, it is tried again "
+        "without each optional feature of the device. Exit code 1 where a case failed.",
     .tables = {{"Options", verify_args, ARG_N(verify_args), 0}},
     .max_rest = 64,
     .defaults = &(const struct verify_options){.repeats = 2, .seed = 1},

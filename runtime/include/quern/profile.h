@@ -49,8 +49,7 @@ QUERN_API bool quern_profiles_at(const struct quern_profiles *profiles, size_t i
                                  struct quern_profile_desc *desc);
 
 /* Everything that a profile may say, of each driver and (driver: NULL) of every device. */
-typedef void (*quern_profile_setting_fn)(void *user, const char *driver,
-                                         const struct quern_tunable *setting);
+typedef void (*quern_profile_setting_fn)(void *user, const char *driver, const struct quern_tunable *setting);
 QUERN_API void quern_profiles_each_setting(const struct quern_profiles *profiles,
                                            quern_profile_setting_fn each, void *user);
 

@@ -1,0 +1,139 @@
+/* quern device tune: what a device's kernels are fastest with, measured and kept. */
+#include "common.h"
+#include "term.h"
+#include "verbs.h"
+
+#include <string.h>
+
+struct tune_options {
+    const char *profile;
+    double seconds;
+    bool again, dry_run, json, verbose;
+};
+
+struct report {
+    struct table table;
+    cJSON *rows; /* NULL: they go into the table */
+};
+
+static void on_row(void *user, const struct quern_tune_row *row)
+{
+    struct report *report = user;
+    if (report->rows) {
+        cJSON *item = json_object();
+        json_put_text(item, "kernel", row->kernel);
+        json_put_text(item, "format", row->format);
+        json_put_real(item, "gain", row->gain);
+        json_put_text(item, "settings", row->settings);
+        json_put_int(item, "tried", row->n_tried);
+        json_put_bool(item, "kept", row->kept);
+        json_add(report->rows, item);
+        return;
+    }
+    table_cell(&report->table, "%s", row->kernel);
+    table_cell(&report->table, "%s", row->format[0] ? row->format : "-");
+    if (row->kept)
+        table_cell(&report->table, "kept");
+    else
+        table_cell(&report->table, "%u", row->n_tried);
+    table_cell(&report->table, "%.2f", row->gain);
+    table_cell(&report->table, "%s", row->settings[0] ? row->settings : "as before");
+}
+
+static void print_report(struct report *report, const struct quern_tune_result *result)
+{
+    printf("device: %s\ndriver: %s\n\n", result->info.name, result->info.driver);
+    table_end(&report->table, stdout);
+    printf("\n%u of %u rows are faster\n", result->n_faster, result->n_rows);
+    if (result->saved[0])
+        printf("the next run uses %s\n", result->saved);
+}
+
+static void report_as_json(struct report *report, const struct quern_tune_result *result)
+{
+    cJSON *root = json_object();
+    json_put_text(root, "device", result->info.name);
+    json_put_text(root, "driver", result->info.driver);
+    json_put_int(root, "faster", result->n_faster);
+    json_put(root, "rows", report->rows);
+    json_put_text(root, "saved", result->saved);
+    json_end(root, true, stdout);
+}
+
+static int tune(const struct tune_options *o, const struct arg_list *rest, struct device_setup *setup)
+{
+    struct buffer only = {0};
+    for (size_t i = 1; i < rest->n; i++) {
+        buffer_put(&only, rest->items[i], strlen(rest->items[i]));
+        buffer_put(&only, " ", 1);
+    }
+    buffer_put(&only, "", 1);
+    struct report report = {.rows = o->json ? json_array() : NULL};
+    if (!o->json)
+        table_start(&report.table, "llrrl",
+                    (const char *const[]){"KERNEL", "FORMAT", "TRIED", "GAIN", "SETTINGS"});
+    struct quern_device_params devices = device_params(setup, false);
+    struct quern_tune_result result;
+    struct quern_error err = {0};
+    enum quern_status status = quern_device_tune(
+        &devices,
+        quern_tune_params(.device = rest->items[0], .only = only.data, .seconds = o->seconds,
+                          .save_to = o->dry_run ? NULL : setup->profile_dir, .again = o->again, .row = on_row,
+                          .user = &report),
+        &result, &err);
+    term_status_end();
+    int code = EXIT_DONE;
+    if (status != QUERN_OK)
+        code = fault(NULL, &err);
+    if (result.n_rows > 0 || status == QUERN_OK)
+        (o->json ? report_as_json : print_report)(&report, &result);
+    else
+        cJSON_Delete(report.rows);
+    buffer_finish(&only);
+    return code;
+}
+
+static int run_device_tune(const void *options, const struct arg_list *rest)
+{
+    const struct tune_options *o = options;
+    struct device_setup setup;
+    if (rest->n == 0)
+        return verb_usage(&verb_device_tune, "expected the ID of a device");
+    int code = device_setup(&setup, o->profile, o->verbose);
+    if (code == EXIT_DONE && !o->dry_run && !setup.profile_dir[0])
+        code = fault_text(NULL,
+                          "there is no folder for the overlay: QUERN_PROFILE_DIR is \"off\", or the user has "
+                          "none; --dry-run measures without it");
+    if (code == EXIT_DONE)
+        code = tune(o, rest, &setup);
+    device_setup_finish(&setup);
+    return code;
+}
+
+#define AT(member) offsetof(struct tune_options, member)
+static const struct arg_option tune_args[] = {
+    {"--seconds", ARG_REAL, AT(seconds), "S", "of each measurement", 0.001, 60},
+    {"--again", ARG_FLAG, AT(again), NULL, "measure anew what an earlier run has measured"},
+    {"--dry-run", ARG_FLAG, AT(dry_run), NULL, "write nothing"},
+    {"--profile", ARG_FILE, AT(profile), "FILE", "a device profile that counts more than all others"},
+    {"--json", ARG_FLAG, AT(json), NULL, "as JSON"},
+    {"-v, --verbose", ARG_FLAG, AT(verbose), NULL, "tell what happens"},
+};
+
+const struct verb verb_device_tune = {
+    .name = "device tune",
+    .summary = "Measures what a device's kernels are fastest with.",
+    .synopsis = "ID [KERNEL|FORMAT]... [OPTION]...",
+    .details =
+        "Tries values of the settings that change speed alone, one after another, as long as that pays, and "
+        "keeps what is faster when measured again beside what held before. Kernels: matvec, matmul, "
+        "attention, "
+        "weights, threads. What was found is written after each row, as a profile for this device with this "
+        "version of its driver, into the user's folder of profiles; a run that is interrupted goes on from "
+        "there.",
+    .tables = {{"Options", tune_args, ARG_N(tune_args), 0}},
+    .max_rest = 64,
+    .defaults = &(const struct tune_options){.seconds = 0.1},
+    .size = sizeof(struct tune_options),
+    .run = run_device_tune,
+};
