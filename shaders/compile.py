@@ -69,24 +69,24 @@ def main():
 
     def build(module):
         name, source, defines = module
-        target, deps, key = (folder / (name + end) for end in (".spv", ".d", ".key"))
+        target, deps, key, valid = (folder / (name + end) for end in (".spv", ".d", ".key", ".valid"))
         command = [glslc, f"--target-env={vulkan_of(defines)}", "-fshader-stage=comp", "-O", "-MD", "-MF", str(deps),
                    *(f"-I{d}" for d in folders), *defines, str(source_dir / source), "-o", str(target)]
         check = [spirv_val, "--target-env", vulkan_of(defines), str(target)]
-        made_by = [version, bool(spirv_val), source, defines]
-        try:
-            if key.read_text() == digest(made_by, inputs_of(deps)):
-                return name, target.read_bytes(), "", inputs_of(deps)
-        except OSError:
-            pass  # not built yet, or an input is gone
-        key.unlink(missing_ok=True)
-        for step in (command, check) if spirv_val else (command,):
+        steps = [(key, command)] + ([(valid, check)] if spirv_val else [])
+        made_by = [version, source, defines]
+        for mark, step in steps:
+            try:
+                if mark.read_text() == digest(made_by, inputs_of(deps)):
+                    continue
+            except OSError:
+                pass  # not built yet, or an input is gone
+            mark.unlink(missing_ok=True)
             done = subprocess.run(step, capture_output=True, text=True, check=False)
             if done.returncode:
                 return name, None, f"{name}: {done.stdout}{done.stderr}", []
-        inputs = inputs_of(deps)
-        key.write_text(digest(made_by, inputs))
-        return name, target.read_bytes(), "", inputs
+            mark.write_text(digest(made_by, inputs_of(deps)))
+        return name, target.read_bytes(), "", inputs_of(deps)
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         built = list(pool.map(build, modules))

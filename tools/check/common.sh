@@ -34,6 +34,12 @@ compile() {
     ninja -C "$dir" -j "$jobs" --quiet
 }
 
+# compile_gcc: builds what several checks use, a release of gcc without warnings; sets $dir. In .ci/run it is the build
+# that was tested first.
+compile_gcc() {
+    CC=gcc compile gcc -Dwerror=true
+}
+
 # run_tests DIR MESON_TEST_ARGUMENT...: runs the tests of a build and prints how many passed.
 run_tests() {
     tests=$1
