@@ -21,6 +21,7 @@ struct quern_buffer {
     char *data;
     uint64_t bytes;
     bool imported;
+    uint64_t laid_out; /* bytes from the start that weights_prepare has gone through */
 };
 
 /* Memory that stages of any segment share, since one segment runs at a time. It holds something for as long
@@ -71,6 +72,9 @@ struct qn_arg {
     size_t row_bytes; /* weights: bytes of dim[0] elements */
     uint32_t layout;  /* enum quern_layout; known when bound */
     void *data;       /* NULL until bound */
+    /* Weights that are still being laid out: the same rows as QUERN_LAYOUT_FILE; NULL: all of it is there. */
+    const void *origin;
+    const struct quern_buffer *buffer; /* in which data lies */
 };
 
 struct qn_stage;
@@ -78,8 +82,9 @@ struct qn_planner;
 
 struct qn_matmul_plan {
     const struct qn_matmul_kernel *kernel[3];
-    uint32_t n_units[3];             /* units of QN_UNIT_ROWS rows of each weight */
-    enum qn_area area;               /* of the packed input, where a kernel wants it */
+    const struct qn_matmul_kernel *origin_kernel[3]; /* for rows that are not laid out yet */
+    uint32_t n_units[3];                             /* units of QN_UNIT_ROWS rows of each weight */
+    enum qn_area area;                               /* of the packed input, where a kernel wants it */
     size_t pack_offset[QN_PACK_END]; /* MoE: where the rows of each kind start in the area of pairs */
     bool packs[QN_PACK_END];         /* which kinds the kernels want */
 };
@@ -220,6 +225,16 @@ static inline uint32_t qn_rows(const struct qn_arg *arg, const struct qn_run *ru
 static inline float *qn_row(const struct qn_arg *arg, size_t row)
 {
     return (float *)arg->data + row * arg->row;
+}
+
+/* How many rows of a bound weight can be read in its layout, of all its matrices; the others are in `origin`.
+ * Changes between runs only. */
+static inline size_t qn_laid_rows(const struct qn_arg *arg)
+{
+    if (!arg->origin)
+        return SIZE_MAX;
+    const uint64_t offset = (uint64_t)((const char *)arg->data - arg->buffer->data);
+    return arg->buffer->laid_out > offset ? (size_t)((arg->buffer->laid_out - offset) / arg->row_bytes) : 0;
 }
 
 /* Bytes from one row of packed activations to the next. */

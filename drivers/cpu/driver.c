@@ -113,6 +113,7 @@ static void cpu_caps(struct quern_device *device, struct quern_caps *caps)
             caps->rows16_formats |= (uint64_t)1 << f & ~device->in_file_layout;
     caps->offset_align = OFFSET_ALIGN;
     caps->max_buffer_bytes = SIZE_MAX / 2;
+    caps->flags = QUERN_CAPS_ORIGINS;
 }
 
 static void cpu_supports(struct quern_device *device, const struct quern_graph *graph, uint8_t *mask)
@@ -133,7 +134,7 @@ static int32_t make_buffer(struct quern_device *device, void *data, uint64_t byt
     if (!buffer)
         return qn_fail(err, QUERN_ERR_MEMORY, "out of memory for a buffer of %llu bytes",
                        (unsigned long long)bytes);
-    *buffer = (struct quern_buffer){data, bytes, imported};
+    *buffer = (struct quern_buffer){.data = data, .bytes = bytes, .imported = imported};
     *out = buffer;
     return QUERN_OK;
 }

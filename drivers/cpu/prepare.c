@@ -76,6 +76,28 @@ static bool reads_layout(const struct quern_device *device, const struct quern_s
             qn_product_kernel(&device->kernels, arg->format, layout, segment->exact));
 }
 
+/* Address of a value that is bound there. */
+static int32_t find_data(const struct qn_op *op, const struct qn_arg *arg,
+                         const struct quern_binding *binding, uint64_t need, void **data,
+                         struct quern_error *err)
+{
+    const struct quern_buffer *buffer = binding->buffer;
+    if (binding->offset > buffer->bytes || binding->bytes > buffer->bytes - binding->offset ||
+        need > binding->bytes)
+        return qn_fail(err, QUERN_ERR_PARAM,
+                       "%s: value %u needs %llu bytes; it is bound to %llu at %llu of a buffer of %llu",
+                       op->kind->name, arg->id, (unsigned long long)need, (unsigned long long)binding->bytes,
+                       (unsigned long long)binding->offset, (unsigned long long)buffer->bytes);
+    *data = buffer->data + binding->offset;
+    size_t align = arg->format == QUERN_F32 || arg->format == QUERN_I32    ? 4
+                   : arg->format == QUERN_F16 || arg->format == QUERN_BF16 ? 2
+                                                                           : 1;
+    if ((uintptr_t)*data % align != 0)
+        return qn_fail(err, QUERN_ERR_PARAM, "%s: value %u is at an address that is no multiple of %zu",
+                       op->kind->name, arg->id, align);
+    return QUERN_OK;
+}
+
 static int32_t bind_arg(const struct quern_device *device, const struct quern_segment *segment,
                         const struct quern_prepared *prepared, const struct qn_op *op, struct qn_arg *arg,
                         struct quern_error *err)
@@ -83,28 +105,21 @@ static int32_t bind_arg(const struct quern_device *device, const struct quern_se
     if (!arg->present)
         return QUERN_OK;
     const struct quern_binding *binding = &segment->bindings[arg->id];
-    const struct quern_buffer *buffer = binding->buffer;
-    if (!buffer)
+    if (!binding->buffer)
         return qn_fail(err, QUERN_ERR_PARAM, "%s: value %u is bound to no buffer", op->kind->name, arg->id);
     arg->layout = binding->layout;
     if (!reads_layout(device, segment, op, arg, arg->layout))
         return qn_fail(err, QUERN_ERR_UNSUPPORTED, "%s: value %u has the layout %u, which is not read here",
                        op->kind->name, arg->id, arg->layout);
-    uint64_t need = arg_bytes(arg, prepared);
-    if (binding->offset > buffer->bytes || binding->bytes > buffer->bytes - binding->offset ||
-        need > binding->bytes)
-        return qn_fail(err, QUERN_ERR_PARAM,
-                       "%s: value %u needs %llu bytes; it is bound to %llu at %llu of a buffer of %llu",
-                       op->kind->name, arg->id, (unsigned long long)need, (unsigned long long)binding->bytes,
-                       (unsigned long long)binding->offset, (unsigned long long)buffer->bytes);
-    arg->data = buffer->data + binding->offset;
-    size_t align = arg->format == QUERN_F32 || arg->format == QUERN_I32    ? 4
-                   : arg->format == QUERN_F16 || arg->format == QUERN_BF16 ? 2
-                                                                           : 1;
-    if ((uintptr_t)arg->data % align != 0)
-        return qn_fail(err, QUERN_ERR_PARAM, "%s: value %u is at an address that is no multiple of %zu",
-                       op->kind->name, arg->id, align);
-    return QUERN_OK;
+    const uint64_t need = arg_bytes(arg, prepared);
+    int32_t status = find_data(op, arg, binding, need, &arg->data, err);
+    if (status || arg->layout == QUERN_LAYOUT_FILE || !segment->origins || !segment->origins[arg->id].buffer)
+        return status;
+    void *origin;
+    arg->buffer = binding->buffer;
+    status = find_data(op, arg, &segment->origins[arg->id], need, &origin, err);
+    arg->origin = origin;
+    return status;
 }
 
 static int32_t bind_kv(const struct quern_segment *segment, struct qn_op *op, struct quern_error *err)

@@ -43,5 +43,6 @@ int32_t qn_cpu_weights_prepare(struct quern_device *device, const struct quern_w
     qn_pool_run(device->pool, (uint32_t)((n_rows + QN_ROWS16 - 1) / QN_ROWS16), 1, pack_groups, &packing);
     device->laying_out.n++;
     device->laying_out.ns += qn_now_ns() - begin;
+    rows->buffer->laid_out = rows->offset + n_rows * row_bytes;
     return QUERN_OK;
 }

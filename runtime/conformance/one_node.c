@@ -30,8 +30,10 @@ void qn_case_init(struct qn_case *c, const struct quern_callbacks *cb, const str
 
 void qn_case_finish(struct qn_case *c)
 {
-    for (uint32_t i = 0; i < c->n_values; i++)
+    for (uint32_t i = 0; i < c->n_values; i++) {
         qn_free(c->cb, c->values[i].data);
+        qn_free(c->cb, c->values[i].origin);
+    }
     for (uint32_t i = 0; i < c->n_pools; i++)
         qn_free(c->cb, c->pool[i]);
     memset(c, 0, sizeof *c);
@@ -222,6 +224,8 @@ void qn_rig_finish(const struct qn_case *c, struct qn_rig *rig)
     c->driver->release(rig->device, rig->prepared);
     for (uint32_t i = 0; i < c->n_values; i++)
         c->driver->buffer_destroy(rig->device, rig->buffer[i]);
+    for (uint32_t i = 0; i < c->n_values; i++)
+        c->driver->buffer_destroy(rig->device, rig->origin[i]);
     for (uint32_t i = 0; i < c->n_pools; i++)
         c->driver->buffer_destroy(rig->device, rig->pool[i]);
     if (!c->device)
@@ -343,22 +347,29 @@ static uint32_t layout_of(const struct qn_case *c, struct quern_device *device, 
     return caps.rows16_formats >> v->value.format & 1 ? QUERN_LAYOUT_ROWS16 : QUERN_LAYOUT_FILE;
 }
 
-/* A weight, matrix by matrix, in that layout. */
-static int32_t lay_out(const struct qn_case *c, struct qn_rig *rig, uint32_t id, struct quern_error *err)
+/* Has the driver lay out the first n_laid rows of a weight, in whole groups. */
+static int32_t lay_out(const struct qn_case *c, struct qn_rig *rig, uint32_t id, const char *from,
+                       uint64_t n_laid, struct quern_error *err)
 {
     const struct qn_case_value *v = &c->values[id];
-    uint64_t matrix = v->bytes / (uint64_t)v->value.dim[2];
+    const uint64_t row_bytes =
+        qn_format_row_bytes((enum quern_format)v->value.format, (uint64_t)v->value.dim[0]);
+    const uint64_t rows = v->bytes / row_bytes, per_matrix = (uint64_t)v->value.dim[1];
     int32_t status = QUERN_OK;
-    for (int64_t m = 0; m < v->value.dim[2] && !status; m++) {
-        const struct quern_weight_rows rows = {.struct_size = sizeof rows,
+    for (uint64_t done = 0, n; done < rows && !status; done += n) {
+        const uint64_t to_end = per_matrix - done % per_matrix, want = n_laid > done ? n_laid - done : 0;
+        n = want < to_end ? want / QN_ROWS16 * QN_ROWS16 : to_end;
+        if (n == 0)
+            break;
+        const struct quern_weight_rows part = {.struct_size = sizeof part,
                                                .layout = QUERN_LAYOUT_ROWS16,
                                                .format = v->value.format,
                                                .n = (uint64_t)v->value.dim[0],
-                                               .n_rows = (uint64_t)v->value.dim[1],
-                                               .rows = (const char *)v->data + (uint64_t)m * matrix,
+                                               .n_rows = n,
+                                               .rows = from + done * row_bytes,
                                                .buffer = rig->buffer[id],
-                                               .offset = (uint64_t)m * matrix};
-        status = c->driver->weights_prepare(rig->device, &rows, err);
+                                               .offset = done * row_bytes};
+        status = c->driver->weights_prepare(rig->device, &part, err);
     }
     return status;
 }
@@ -366,13 +377,15 @@ static int32_t lay_out(const struct qn_case *c, struct qn_rig *rig, uint32_t id,
 static int32_t prepare(const struct qn_case *c, struct qn_rig *rig, struct quern_error *err)
 {
     struct quern_value values[QN_CASE_VALUES];
-    struct quern_binding bindings[QN_CASE_VALUES];
+    struct quern_binding bindings[QN_CASE_VALUES], origins[QN_CASE_VALUES];
     const struct quern_graph graph = graph_of(c, values);
-    for (uint32_t i = 0; i < c->n_values; i++)
+    for (uint32_t i = 0; i < c->n_values; i++) {
         bindings[i] = (struct quern_binding){.buffer = buffer_of(c, rig, i),
                                              .offset = offset_of(c, i),
                                              .bytes = c->values[i].bytes,
                                              .layout = layout_of(c, rig->device, i)};
+        origins[i] = (struct quern_binding){.buffer = rig->origin[i], .bytes = c->values[i].bytes};
+    }
     uint32_t node = 0;
     struct quern_segment segment = {.struct_size = sizeof segment,
                                     .n_nodes = 1,
@@ -382,13 +395,27 @@ static int32_t prepare(const struct qn_case *c, struct qn_rig *rig, struct quern
                                     .kv = &c->kv_at,
                                     .max_tokens = rig->bucket,
                                     .max_outputs = c->n_outputs < rig->bucket ? c->n_outputs : rig->bucket,
-                                    .exact = c->exact};
+                                    .exact = c->exact,
+                                    .origins = c->laying_out ? origins : NULL};
     uint8_t mask = 0;
     c->driver->supports(rig->device, &graph, &mask);
     int32_t status = c->driver->prepare(rig->device, &segment, &rig->prepared, err);
     if (!status && mask != 1)
         status = qn_fail(err, QUERN_ERR_DEVICE, "it prepares what it says that it cannot run");
     return status;
+}
+
+static bool is_being_laid_out(const struct qn_case *c, uint32_t id)
+{
+    return c->laying_out && c->values[id].origin;
+}
+
+/* A weight that is being laid out: its origin, and the rows that the driver has done. */
+static int32_t write_origin(const struct qn_case *c, struct qn_rig *rig, uint32_t id, struct quern_error *err)
+{
+    const struct qn_case_value *v = &c->values[id];
+    int32_t status = move_bytes(c, rig, rig->origin[id], v->origin, v->bytes, true, err);
+    return status ? status : lay_out(c, rig, id, v->origin, c->n_laid + QN_ROWS16 * id, err);
 }
 
 static int32_t write_weights(const struct qn_case *c, struct qn_rig *rig, struct quern_error *err)
@@ -408,8 +435,10 @@ static int32_t write_weights(const struct qn_case *c, struct qn_rig *rig, struct
         if (is_joined(c, i)) {
             if (offset_of(c, i) == 0)
                 status = move_bytes(c, rig, buffer_of(c, rig, i), joined, bytes, true, err);
+        } else if (is_being_laid_out(c, i)) {
+            status = write_origin(c, rig, i, err);
         } else if (layout_of(c, rig->device, i) != c->values[i].layout) {
-            status = lay_out(c, rig, i, err);
+            status = lay_out(c, rig, i, c->values[i].data, UINT64_MAX, err);
         } else if (c->values[i].value.kind == QUERN_VALUE_WEIGHT) {
             status = move_bytes(c, rig, rig->buffer[i], c->values[i].data, c->values[i].bytes, true, err);
         }
@@ -431,6 +460,9 @@ int32_t qn_rig_init(const struct qn_case *c, struct qn_rig *rig, uint32_t bucket
     int32_t status = c->device ? QUERN_OK : c->driver->open(&rig->host, 0, &profile, &rig->device, err);
     for (uint32_t i = 0; i < c->n_values && !status; i++)
         status = c->driver->buffer_create(rig->device, 0, buffer_bytes(c, i), &rig->buffer[i], err);
+    for (uint32_t i = 0; i < c->n_values && !status; i++)
+        if (is_being_laid_out(c, i))
+            status = c->driver->buffer_create(rig->device, 0, buffer_bytes(c, i), &rig->origin[i], err);
     for (uint32_t i = 0; i < c->n_pools && !status; i++)
         status = c->driver->buffer_create(rig->device, 0, c->kv_at.pages_per_pool * c->kv_at.page_bytes,
                                           &rig->pool[i], err);

@@ -17,6 +17,7 @@ struct qn_case_value {
     size_t bytes;
     size_t row_bytes; /* activations: bytes for each token */
     uint32_t layout;  /* weights: enum quern_layout of the data */
+    void *origin;     /* weights with another layout: the same as QUERN_LAYOUT_FILE, or NULL; owned */
     bool per_output;
 };
 
@@ -30,6 +31,10 @@ struct qn_case {
     struct quern_node node;
     struct qn_case_value values[QN_CASE_VALUES];
     uint32_t n_values;
+    /* Weights with an origin are being laid out: the driver has done so many rows of value 0, 16 more of each
+     * next one. */
+    bool laying_out;
+    uint64_t n_laid;
     bool weights_joined;             /* they lie in one buffer, one after another */
     bool laid_out;                   /* they lie in the order that the device would rather read */
     bool failed;                     /* memory ran out while it was made: it cannot be run */
@@ -84,6 +89,7 @@ void qn_case_place(struct qn_case *c, uint32_t n_seqs, const uint32_t *held, con
 struct qn_rig {
     struct quern_device *device;
     struct quern_buffer *buffer[QN_CASE_VALUES], *pool[QN_CASE_POOLS];
+    struct quern_buffer *origin[QN_CASE_VALUES]; /* of weights that are being laid out */
     struct quern_prepared *prepared;
     uint32_t bucket, n_runs;
     struct quern_host host;

@@ -272,7 +272,7 @@ static enum quern_status make_plan(struct rig *rig, uint32_t n, struct qn_plan *
         status = qn_fit_buffer(&rig->at, qn_host_heap(&rig->at.caps), qn_plan_fetched_bytes(*plan, 0),
                                &rig->at.output, &rig->at.output_bytes, err);
     if (!status)
-        status = qn_plan_prepare(*plan, &params, err);
+        status = qn_plan_prepare(rig->cb, *plan, &params, err);
     if (status)
         qn_plan_destroy(rig->cb, plan);
     return status;

@@ -226,6 +226,15 @@ enum quern_status qn_plan_create(const struct quern_callbacks *cb, struct qn_pla
 
 /* ---- preparing ---- */
 
+/* Where the rows of a weight's tensor lie that the value is. */
+static struct quern_binding bind_weight(const struct quern_binding *tensors, const struct quern_value *value)
+{
+    struct quern_binding binding = tensors[value->weight];
+    binding.offset += value->weight_offset;
+    binding.bytes = qn_value_bytes(value, 1, 1);
+    return binding;
+}
+
 /* Binds activations to the device's arena, and weights to where the device has them. A device without weights
  * has no part in the plan. */
 static enum quern_status bind_device(struct qn_plan *plan, uint32_t d, struct quern_error *err)
@@ -240,9 +249,7 @@ static enum quern_status bind_device(struct qn_plan *plan, uint32_t d, struct qu
         struct quern_binding *binding = &plan->bindings[d][v];
         const struct quern_value *value = &plan->graph->values[v];
         if (value->kind == QUERN_VALUE_WEIGHT) {
-            *binding = device->weights[value->weight];
-            binding->offset += value->weight_offset;
-            binding->bytes = qn_value_bytes(value, 1, 1);
+            *binding = bind_weight(device->weights, value);
         } else if (binding->bytes > 0) {
             binding->buffer = device->arena;
         }
@@ -250,8 +257,57 @@ static enum quern_status bind_device(struct qn_plan *plan, uint32_t d, struct qu
     return QUERN_OK;
 }
 
-enum quern_status qn_plan_prepare(struct qn_plan *plan, const struct qn_plan_params *params,
-                                  struct quern_error *err)
+/* Where weights of a device lie that are still being laid out, per value, to be freed; NULL: everywhere as
+ * bound. */
+static enum quern_status find_origins(const struct quern_callbacks *cb, const struct qn_plan *plan,
+                                      const struct qn_plan_device *device, struct quern_binding **origins,
+                                      struct quern_error *err)
+{
+    const uint32_t n = plan->graph->view.n_values;
+    *origins = NULL;
+    if (!device->origins)
+        return QUERN_OK;
+    *origins = qn_zalloc(cb, n, sizeof **origins);
+    if (!*origins)
+        return qn_fail_memory(err, "a plan");
+    for (uint32_t v = 0; v < n; v++)
+        if (plan->graph->values[v].kind == QUERN_VALUE_WEIGHT)
+            (*origins)[v] = bind_weight(device->origins, &plan->graph->values[v]);
+    return QUERN_OK;
+}
+
+static enum quern_status prepare_segment(const struct quern_callbacks *cb, struct qn_plan *plan,
+                                         const struct qn_plan_params *params, struct qn_plan_segment *segment,
+                                         struct quern_error *err)
+{
+    struct qn_plan_device *device = &plan->devices[segment->device];
+    struct quern_binding *origins;
+    enum quern_status status = find_origins(cb, plan, device, &origins, err);
+    if (status)
+        return status;
+    const struct quern_segment request = {.struct_size = sizeof request,
+                                          .n_nodes = segment->n,
+                                          .graph = &plan->graph->view,
+                                          .nodes = plan->nodes + segment->first,
+                                          .bindings = plan->bindings[segment->device],
+                                          .kv = params->kv->layer,
+                                          .max_tokens = plan->max_tokens,
+                                          .max_outputs = plan->max_outputs,
+                                          .exact = params->exact,
+                                          .origins = origins};
+    struct quern_error detail = {0};
+    status = device->driver->prepare(device->handle, &request, &segment->prepared, &detail);
+    qn_free(cb, origins);
+    if (status) {
+        segment->prepared = NULL;
+        plan->failed = device;
+        return qn_fail(err, status, "%s", detail.text);
+    }
+    return QUERN_OK;
+}
+
+enum quern_status qn_plan_prepare(const struct quern_callbacks *cb, struct qn_plan *plan,
+                                  const struct qn_plan_params *params, struct quern_error *err)
 {
     plan->failed = NULL;
     for (uint32_t d = 0; d < plan->n_devices; d++)
@@ -260,27 +316,10 @@ enum quern_status qn_plan_prepare(struct qn_plan *plan, const struct qn_plan_par
             if (status)
                 return status;
         }
-    for (uint32_t s = 0; s < plan->n_segments; s++) {
-        struct qn_plan_segment *segment = &plan->segments[s];
-        struct qn_plan_device *device = &plan->devices[segment->device];
-        struct quern_segment request = {.struct_size = sizeof request,
-                                        .n_nodes = segment->n,
-                                        .graph = &plan->graph->view,
-                                        .nodes = plan->nodes + segment->first,
-                                        .bindings = plan->bindings[segment->device],
-                                        .kv = params->kv->layer,
-                                        .max_tokens = plan->max_tokens,
-                                        .max_outputs = plan->max_outputs,
-                                        .exact = params->exact};
-        struct quern_error detail = {0};
-        int32_t status = device->driver->prepare(device->handle, &request, &segment->prepared, &detail);
-        if (status) {
-            segment->prepared = NULL;
-            plan->failed = device;
-            return qn_fail(err, status, "%s", detail.text);
-        }
-    }
-    return QUERN_OK;
+    enum quern_status status = QUERN_OK;
+    for (uint32_t s = 0; s < plan->n_segments && !status; s++)
+        status = prepare_segment(cb, plan, params, &plan->segments[s], err);
+    return status;
 }
 
 void qn_plan_destroy(const struct quern_callbacks *cb, struct qn_plan **out)

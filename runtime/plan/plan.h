@@ -36,6 +36,8 @@ struct qn_plan_device {
     struct qn_staging staging;
     const struct quern_binding
         *weights; /* per tensor of the model; buffer NULL where the device has it not */
+    const struct quern_binding
+        *origins; /* the same, of what is still being laid out: as the file has it; NULL: nothing is */
 };
 
 /* ---- place.c ---- */
@@ -174,8 +176,8 @@ uint32_t qn_bucket(uint32_t n_tokens);
 enum quern_status qn_plan_create(const struct quern_callbacks *cb, struct qn_plan **plan,
                                  const struct qn_plan_params *params, struct quern_error *err);
 /* Binds the values to the devices' arenas and has the drivers prepare the segments. */
-enum quern_status qn_plan_prepare(struct qn_plan *plan, const struct qn_plan_params *params,
-                                  struct quern_error *err);
+enum quern_status qn_plan_prepare(const struct quern_callbacks *cb, struct qn_plan *plan,
+                                  const struct qn_plan_params *params, struct quern_error *err);
 void qn_plan_destroy(const struct quern_callbacks *cb, struct qn_plan **plan);
 
 /* Bytes in a buffer of a device. */

@@ -187,7 +187,7 @@ enum quern_status qn_model_plan(struct quern_model *model, struct qn_variant *va
     }
     if (!status) {
         begin_marks(model, plan, "preparing or first running a plan on");
-        status = qn_plan_prepare(plan, &params, err);
+        status = qn_plan_prepare(&model->cb, plan, &params, err);
         if (status)
             qn_model_end_marks(model, false);
         if (status && plan->failed)

@@ -25,7 +25,7 @@ uint32_t qn_random_weight(struct qn_case *c, enum quern_format format, int64_t d
 uint32_t qn_random_rows(struct qn_case *c, int64_t d0, int64_t d1);
 uint32_t qn_random_vector(struct qn_case *c, int64_t n);
 /* A case that has run gives the same bits with weights in another layout; where the device has no kernel for
- * it, it says so. */
+ * it, it says so. So it does while they are being laid out. */
 void qn_check_layouts(struct qn_case *c);
 
 #endif

@@ -80,9 +80,7 @@ static void set_side(const struct qn_op *op, const struct qn_run *run, uint32_t 
 {
     const struct qn_arg *w = &op->in[W + weight];
     const struct qn_matmul_kernel *kernel = op->plan.matmul.kernel[weight];
-    product->side[side].kernel = kernel;
-    product->side[side].w = w->data;
-    product->side[side].row_bytes = w->row_bytes;
+    qn_product_set_weight(&product->side[side], &op->plan.matmul, weight, w, 0);
     product->side[side].bias = op->in[BIAS + weight].data;
     product->side[side].x = kernel->pack == QN_PACK_Q8 ? packed_row(op, run, 0) : op->in[X].data;
     product->side[side].x_stride = qn_pack_stride(kernel->pack, op->in[X].row);
@@ -130,9 +128,7 @@ static bool matmul_plan(struct qn_planner *planner, struct qn_op *op)
     const struct quern_matmul_attr *attr = &op->node.attr.matmul;
     struct qn_matmul_plan *plan = &op->plan.matmul;
     for (uint32_t i = 0; i < attr->n_weights; i++) {
-        plan->kernel[i] = qn_product_kernel(&planner->device->kernels, op->in[W + i].format,
-                                            op->in[W + i].layout, planner->exact);
-        plan->packs[plan->kernel[i]->pack] = true;
+        qn_product_plan(planner, &op->in[W + i], plan, i);
         if (i == 0 || !attr->glu)
             plan->n_units[i] = (uint32_t)((op->in[W + i].dim[1] + QN_UNIT_ROWS - 1) / QN_UNIT_ROWS);
     }

@@ -243,9 +243,7 @@ static struct qn_product expert_product(const struct qn_op *op, const struct qn_
         const struct qn_arg *w = &op->in[W + i];
         const struct qn_matmul_kernel *kernel = op->plan.matmul.kernel[i];
         const float *bias = op->in[BIAS + i].data;
-        product.side[i].kernel = kernel;
-        product.side[i].w = (const char *)w->data + expert * rows * w->row_bytes;
-        product.side[i].row_bytes = w->row_bytes;
+        qn_product_set_weight(&product.side[i], &op->plan.matmul, i, w, expert * rows);
         product.side[i].bias = bias ? bias + expert * rows : NULL;
         product.side[i].x = gathered_row(op, run, kernel->pack, one_row(op, run) ? 0 : first);
         product.side[i].x_stride = one_row(op, run) ? 0 : qn_pack_stride(kernel->pack, product.k);
@@ -316,9 +314,7 @@ static bool moe_matmul_plan(struct qn_planner *planner, struct qn_op *op)
     size_t k = (size_t)op->in[W].dim[0], n = (size_t)op->in[W].dim[2];
     size_t pairs = (size_t)planner->prepared->max_tokens * n_used_of(op), bytes = 0;
     for (uint32_t i = 0; i < op->node.attr.moe_matmul.n_weights; i++) {
-        plan->kernel[i] = qn_product_kernel(&planner->device->kernels, op->in[W + i].format,
-                                            op->in[W + i].layout, planner->exact);
-        plan->packs[plan->kernel[i]->pack] = true;
+        qn_product_plan(planner, &op->in[W + i], plan, i);
     }
     plan->n_units[0] = (uint32_t)((op->in[W].dim[1] + QN_UNIT_ROWS - 1) / QN_UNIT_ROWS);
     for (enum qn_pack pack = 0; pack < QN_PACK_END; pack++) {

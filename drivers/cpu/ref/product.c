@@ -20,6 +20,27 @@ const struct qn_matmul_kernel *qn_product_kernel(const struct qn_kernels *kernel
     return kernel->run ? kernel : NULL;
 }
 
+void qn_product_plan(const struct qn_planner *planner, const struct qn_arg *w, struct qn_matmul_plan *plan,
+                     uint32_t i)
+{
+    const struct qn_kernels *kernels = &planner->device->kernels;
+    plan->kernel[i] = qn_product_kernel(kernels, w->format, w->layout, planner->exact);
+    plan->origin_kernel[i] = qn_product_kernel(kernels, w->format, QUERN_LAYOUT_FILE, planner->exact);
+    plan->packs[plan->kernel[i]->pack] = true;
+}
+
+void qn_product_set_weight(struct qn_product_side *side, const struct qn_matmul_plan *plan, uint32_t i,
+                           const struct qn_arg *w, size_t row)
+{
+    const size_t laid = qn_laid_rows(w);
+    side->kernel = plan->kernel[i];
+    side->w = (const char *)w->data + row * w->row_bytes;
+    side->row_bytes = w->row_bytes;
+    side->n_laid = laid > row ? laid - row : 0;
+    side->origin_kernel = plan->origin_kernel[i];
+    side->origin = w->origin ? (const char *)w->origin + row * w->row_bytes : NULL;
+}
+
 void qn_pack_row(const struct qn_kernels *kernels, enum qn_pack pack, const float *x, size_t k, void *row)
 {
     if (pack == QN_PACK_Q8)
@@ -28,15 +49,21 @@ void qn_pack_row(const struct qn_kernels *kernels, enum qn_pack pack, const floa
         memcpy(row, x, k * sizeof *x);
 }
 
-/* Rows of one weight for some tokens: y[t * y_stride + i]. */
-static void multiply(const struct qn_product *product, int side, size_t first, size_t n_rows, uint32_t token,
+/* Rows of one weight for some tokens: y[t * y_stride + i]. A weight that is being laid out is read in two
+ * places, whose kernels give the same bits. */
+static void multiply(const struct qn_product *product, int s, size_t first, size_t n_rows, uint32_t token,
                      uint32_t n_tokens, float *y, size_t y_stride, void *scratch)
 {
-    product->side[side].kernel->run(product->side[side].w + first * product->side[side].row_bytes,
-                                    product->side[side].row_bytes, product->k, (uint32_t)n_rows,
-                                    (const char *)product->side[side].x +
-                                        (size_t)token * product->side[side].x_stride,
-                                    product->side[side].x_stride, n_tokens, y, y_stride, scratch);
+    const struct qn_product_side *side = &product->side[s];
+    const char *x = (const char *)side->x + (size_t)token * side->x_stride;
+    const size_t left = side->n_laid > first ? side->n_laid - first : 0, laid = left < n_rows ? left : n_rows;
+    if (laid > 0)
+        side->kernel->run(side->w + first * side->row_bytes, side->row_bytes, product->k, (uint32_t)laid, x,
+                          side->x_stride, n_tokens, y, y_stride, scratch);
+    if (laid < n_rows)
+        side->origin_kernel->run(side->origin + (first + laid) * side->row_bytes, side->row_bytes, product->k,
+                                 (uint32_t)(n_rows - laid), x, side->x_stride, n_tokens, y + laid, y_stride,
+                                 scratch);
 }
 
 static void add_bias(float *a, const float *bias, size_t n)

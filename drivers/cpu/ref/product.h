@@ -5,6 +5,19 @@
 
 #include "drivers/cpu/device.h"
 
+/* One of the weights of a product. */
+struct qn_product_side {
+    const struct qn_matmul_kernel *kernel;
+    const char *w; /* row 0 */
+    size_t row_bytes;
+    size_t n_laid; /* rows that are there; the others: */
+    const struct qn_matmul_kernel *origin_kernel;
+    const char *origin; /* row 0 */
+    const float *bias;  /* NULL: none */
+    const void *x;      /* token 0, packed as the kernel wants it */
+    size_t x_stride;
+};
+
 /* value = act(softcap((W_0 x + bias_0) * scale)), or, with two weights, act(W_0 x + bias_0) * (W_1 x +
  * bias_1); y = value, or residual + residual_scale * value. */
 struct qn_product {
@@ -13,14 +26,7 @@ struct qn_product {
     float scale, softcap;
     size_t k;
     uint32_t n_tokens;
-    struct {
-        const struct qn_matmul_kernel *kernel;
-        const char *w; /* row 0 */
-        size_t row_bytes;
-        const float *bias; /* NULL: none */
-        const void *x;     /* token 0, packed as the kernel wants it */
-        size_t x_stride;
-    } side[2];
+    struct qn_product_side side[2];
     float *y;
     size_t y_stride;
     const uint32_t *row_of; /* row of y for each token; NULL: in order */
@@ -38,6 +44,13 @@ size_t qn_product_scratch(void);
 /* The kernel of a weight, or NULL. */
 const struct qn_matmul_kernel *qn_product_kernel(const struct qn_kernels *kernels, uint32_t format,
                                                  uint32_t layout, bool exact);
+
+/* Chooses the kernels of the plan's weight i. */
+void qn_product_plan(const struct qn_planner *planner, const struct qn_arg *w, struct qn_matmul_plan *plan,
+                     uint32_t i);
+/* Sets what a side reads: the plan's weight i from that row on. */
+void qn_product_set_weight(struct qn_product_side *side, const struct qn_matmul_plan *plan, uint32_t i,
+                           const struct qn_arg *w, size_t row);
 
 /* Writes one row in the kind that a kernel wants. */
 void qn_pack_row(const struct qn_kernels *kernels, enum qn_pack pack, const float *x, size_t k, void *row);

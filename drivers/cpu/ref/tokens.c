@@ -28,11 +28,14 @@ static void embed_run(const struct qn_op *op, const struct qn_run *run, uint32_t
 {
     const struct qn_arg *table = &op->in[0];
     const int32_t *token = quern_step_tokens(run->step);
+    const size_t n_laid = qn_laid_rows(table);
     float scale = op->node.attr.embed.scale;
     for (uint32_t t = begin; t < end; t++) {
         float *y = qn_row(&op->out[0], t);
-        const char *row = (const char *)table->data + (size_t)token[t] * table->row_bytes;
-        if (table->layout == QUERN_LAYOUT_ROWS16) {
+        const bool laid = (size_t)token[t] < n_laid;
+        const char *row = laid ? table->data : table->origin;
+        row += (size_t)token[t] * table->row_bytes;
+        if (laid && table->layout == QUERN_LAYOUT_ROWS16) {
             qn_rows16_row(table->format, op->out[0].row, (size_t)table->dim[1], table->data, (size_t)token[t],
                           worker->scratch);
             row = worker->scratch;

@@ -447,6 +447,8 @@ enum quern_caps_flags {
     /* A prepared segment can be run again while its last run is under way, and take the token of
      * quern_run_args.token. */
     QUERN_CAPS_AHEAD = 1,
+    /* Segments run while their weights are being laid out: see quern_segment.origins. */
+    QUERN_CAPS_ORIGINS = 2,
 };
 
 struct quern_caps {
@@ -538,6 +540,11 @@ struct quern_segment {
     uint32_t max_tokens;                  /* the bucket: largest T of a step */
     uint32_t max_outputs;
     uint32_t exact; /* float32 arithmetic on exactly decoded weights */
+    uint32_t pad;
+    /* With QUERN_CAPS_ORIGINS, [graph->n_values]: where the same weights lie as QUERN_LAYOUT_FILE; buffer
+     * NULL: nowhere. A run reads them there beyond the rows that weights_prepare has reached so far, with the
+     * same results. NULL: everything has been laid out. */
+    const struct quern_binding *origins;
 };
 
 /* The pools of one home, as they are now. Pools are only ever added. */
@@ -652,7 +659,8 @@ struct quern_driver {
                                    struct quern_buffer **buffer, struct quern_error *err);
     /* struct_size is set by the caller. */
     void (*memory)(struct quern_device *device, uint32_t heap, struct quern_memory *memory);
-    /* Lays out rows of a weight; the rows are valid during the call. */
+    /* Lays out rows of a weight; the rows are valid during the call. Where a segment has origins, the rows of
+     * a buffer come in the order of their offsets. */
     int32_t (*weights_prepare)(struct quern_device *device, const struct quern_weight_rows *rows,
                                struct quern_error *err);
     /* What profiles may say about the driver's devices. struct_size is set by the caller. */
