@@ -1,5 +1,6 @@
 /* Opening a model, its plans, and life without a device that failed. */
 #include "session/model.h"
+#include "session/lay_out.h"
 #include "session/weights.h"
 
 #include "device/bringup.h"
@@ -386,6 +387,7 @@ enum quern_status quern_model_open(struct quern_model **out, struct quern_source
     }
     model->cb = cb;
     model->exact = params->exact;
+    model->repack_first = params->repack_first;
     model->repack = !params->no_repack && !params->no_mmap && !params->exact;
     qn_graph_init(&model->graph);
     qn_file_init(&model->file, &cb, gguf);
@@ -404,6 +406,8 @@ enum quern_status quern_model_open(struct quern_model **out, struct quern_source
     }
     if (status)
         quern_model_destroy(&model);
+    else
+        qn_lay_out_start(model);
     *out = model;
     return status;
 }
@@ -414,6 +418,7 @@ void quern_model_destroy(struct quern_model **out)
     if (!model)
         return;
     struct quern_callbacks cb = model->cb;
+    qn_lay_out_stop(model);
     for (uint32_t d = 0; d < model->n_devices; d++) /* dropped devices still have memory to give back */
         model->plan_devices[d].handle = model->devices[d].handle;
     free_variants(model);

@@ -9,6 +9,8 @@
 #include "plan/plan.h"
 #include "session/handles.h"
 
+#include <stdatomic.h>
+
 enum { QN_N_BUCKETS = 10 }; /* 1, 2, 4, ... 512 tokens */
 
 /* Plans and KV layout for one pair of KV formats. */
@@ -20,6 +22,14 @@ struct qn_variant {
     struct qn_plan *plans[QN_N_BUCKETS][2]; /* [bucket][0: one output row, 1: up to max_outputs] */
 };
 
+/* Weights of one device that are to be laid out (session/lay_out.h). */
+struct qn_lay_out {
+    uint32_t *tensors; /* [n], in the order of their places in the buffer; owned */
+    uint32_t n, next;
+    uint64_t at; /* bytes of the next one that are done */
+    uint64_t done, total, ns;
+};
+
 /* The weights on one device. */
 struct qn_weights {
     struct quern_buffer **buffers;
@@ -27,6 +37,17 @@ struct qn_weights {
     struct quern_binding *tensors; /* per tensor of the file; buffer NULL: not needed */
     uint64_t mapped;               /* bytes of the buffers that are the file's own memory */
     uint64_t copied;               /* bytes of the others */
+    struct quern_binding *origins; /* where those lie that are not laid out yet; NULL: all are */
+    struct qn_lay_out lay_out;
+};
+
+/* The thread that lays out weights while no step runs. */
+struct qn_laying {
+    struct qn_thread thread;
+    bool started;
+    struct qn_mutex lock; /* of the model's and this one, a thread holds one at a time */
+    struct qn_cond wake;
+    _Atomic bool stop;
 };
 
 struct quern_model {
@@ -37,16 +58,20 @@ struct quern_model {
     struct qn_model_facts facts;
     bool exact;
     bool repack;               /* weights may be laid out anew */
+    bool repack_first;         /* before the first step */
     struct quern_cache *cache; /* NULL: none */
     uint32_t max_outputs;      /* rows of logits in one step */
+    struct qn_laying laying;
+    _Atomic uint32_t n_waiting; /* threads that want the lock for a step */
 
     struct qn_mutex lock; /* of everything below: held while a step runs */
     struct qn_device devices[QN_MAX_DEVICES];
     struct qn_plan_device plan_devices[QN_MAX_DEVICES]; /* handle NULL: dropped */
     uint32_t n_devices;
     struct qn_weights weights[QN_MAX_DEVICES];
-    uint8_t *place;      /* node -> device */
-    uint32_t generation; /* counts changes of devices or placement */
+    uint64_t n_steps, step_ns; /* steps so far; time of the last one of few tokens */
+    uint8_t *place;            /* node -> device */
+    uint32_t generation;       /* counts changes of devices or placement */
     struct qn_variant *variants;
     struct qn_variant *retired; /* of earlier generations: sessions may still hold their layouts */
 };

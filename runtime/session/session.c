@@ -3,7 +3,10 @@
 #include "session/session.h"
 
 #include "session/ahead.h"
+#include "session/lay_out.h"
 #include "session/step.h"
+
+#include "base/clock.h"
 
 #include <string.h>
 
@@ -254,7 +257,9 @@ static enum quern_status try_chunk(struct quern_session *s, const struct feed *f
     enum quern_status status = follow_model(s, err);
     if (status)
         return status;
-    size_t n = chunk_size(s, feed, at);
+    const size_t n = chunk_size(s, feed, at);
+    qn_lay_out_before_step(s->model, (uint32_t)n);
+    const uint64_t begin = qn_now_ns();
     struct qn_flight *flight = NULL;
     if (feed->n == 1 && feed->n_best == 1)
         flight = qn_ahead_take(s, feed->seq, feed->tokens[0]);
@@ -274,6 +279,7 @@ static enum quern_status try_chunk(struct quern_session *s, const struct feed *f
     }
     for (size_t i = at; i < at + n; i++)
         s->seqs[item_at(feed, i).seq].len++;
+    qn_lay_out_after_step(s->model, (uint32_t)n, qn_now_ns() - begin);
     *done = n;
     return QUERN_OK;
 }
@@ -282,7 +288,9 @@ static enum quern_status try_chunk(struct quern_session *s, const struct feed *f
 static enum quern_status run_chunk(struct quern_session *s, const struct feed *feed, size_t at, size_t *done,
                                    struct quern_error *err)
 {
+    atomic_fetch_add(&s->model->n_waiting, 1);
     qn_mutex_lock(&s->model->lock);
+    atomic_fetch_sub(&s->model->n_waiting, 1);
     enum quern_status status;
     struct quern_error detail = {0};
     do {

@@ -4,9 +4,8 @@
  */
 #include "session/weights.h"
 
-#include "session/layouts.h"
+#include "session/lay_out.h"
 
-#include "base/clock.h"
 #include "formats/formats.h"
 
 #include <stdlib.h>
@@ -15,8 +14,6 @@ static const uint64_t BUFFER_BYTES = 1u << 30; /* most that a buffer is made to 
 static const uint64_t GAP_BYTES = 1u << 16;    /* most that lies unused between two tensors of a buffer */
 static const uint64_t START_ALIGN = 256;       /* of a buffer's start in the file: what kernels need */
 static const uint64_t WRITE_BYTES = 64u << 20; /* between two reports of progress */
-static const uint64_t PIECE_BYTES = 16u << 20; /* of the file that are laid out before they are let go */
-static const uint64_t TENSOR_ALIGN = 64;       /* of tensors that are laid out: a cache line */
 
 /* A tensor that the graph uses. */
 struct used {
@@ -235,98 +232,20 @@ static enum quern_status import_parts(struct loading *loading, struct qn_weights
     return QUERN_OK;
 }
 
-/* ---- other layouts ---- */
-
-/* Lays out one tensor and lets go of the file's pages meanwhile, so that memory never holds both. */
-static enum quern_status lay_out(struct loading *loading, const struct qn_gguf_tensor *tensor,
-                                 const struct quern_binding *to, uint64_t *done, struct quern_error *err)
-{
-    const struct qn_plan_device *device = loading->device;
-    const struct qn_view *view = qn_gguf_part(loading->model->file.gguf, tensor->part);
-    const uint64_t row_bytes = qn_format_row_bytes(tensor->format, tensor->dim[0]), n_rows = tensor->dim[1];
-    const uint64_t matrices = tensor->dim[2] * tensor->dim[3];
-    uint64_t step = PIECE_BYTES / row_bytes / 16 * 16;
-    if (step < 16)
-        step = 16;
-    for (uint64_t m = 0, at = 0; m < matrices; m++)
-        for (uint64_t r = 0; r < n_rows; r += step) {
-            struct quern_weight_rows rows = {.struct_size = sizeof rows,
-                                             .layout = to->layout,
-                                             .format = tensor->format,
-                                             .n = tensor->dim[0],
-                                             .n_rows = n_rows - r < step ? n_rows - r : step,
-                                             .rows = tensor->data + at,
-                                             .buffer = to->buffer,
-                                             .offset = to->offset + at};
-            int32_t status = device->driver->weights_prepare(device->handle, &rows, err);
-            if (status)
-                return status;
-            qn_view_drop(view, tensor->offset + at, rows.n_rows * row_bytes);
-            at += rows.n_rows * row_bytes;
-            qn_progress(&loading->model->cb, "load", *done += rows.n_rows * row_bytes, loading->bytes);
-            if (qn_cancelled(&loading->model->cb))
-                return qn_fail(err, QUERN_ERR_CANCELLED, "cancelled");
-        }
-    return QUERN_OK;
-}
-
-/* Bytes of a buffer for all tensors that are laid out, and with a buffer, where they lie in it. */
-static uint64_t place_tensors(const struct loading *loading, const uint8_t *layout,
-                              struct quern_buffer *buffer, struct quern_binding *tensors)
-{
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < loading->n_used; i++) {
-        const struct used *used = &loading->used[i];
-        if (layout[used->tensor] == QUERN_LAYOUT_FILE)
-            continue;
-        if (buffer)
-            tensors[used->tensor] = (struct quern_binding){
-                .buffer = buffer, .offset = bytes, .bytes = used->bytes, .layout = layout[used->tensor]};
-        bytes += (used->bytes + TENSOR_ALIGN - 1) & ~(TENSOR_ALIGN - 1);
-    }
-    return bytes;
-}
-
-/* Copies what the device reads faster in another layout. Without room for it, or where the file is in memory
- * already, everything stays as it is. */
-static enum quern_status lay_out_weights(struct loading *loading, struct qn_weights *weights,
-                                         struct quern_error *err)
+/* Has the imported weights laid out where the device reads them faster so. */
+static enum quern_status lay_out_used(struct loading *loading, uint32_t d, struct quern_error *err)
 {
     struct quern_model *model = loading->model;
-    const struct qn_plan_device *device = loading->device;
-    const uint64_t memory = device->caps.heap[0].bytes;
-    uint8_t *layout = qn_zalloc(&model->cb, qn_gguf_n_tensors(model->file.gguf) + 1, 1);
-    struct quern_buffer *buffer = NULL;
-    enum quern_status status = layout ? find_used(loading, err) : qn_fail_memory(err, "the list of weights");
-    uint64_t bytes = 0, done = 0, begin = qn_now_ns();
-    if (!status) {
-        qn_choose_layouts(model, (uint32_t)(device - model->plan_devices), layout);
-        bytes = loading->bytes = place_tensors(loading, layout, NULL, NULL);
-    }
-    if (bytes > 0) {
-        struct quern_error detail = {0};
-        if (memory > 0 && bytes > memory / 4 * 3)
-            qn_log(&model->cb, QUERN_LOG_INFO,
-                   "weights are read from the file: laid out they take %llu of %llu MiB",
-                   (unsigned long long)(bytes >> 20), (unsigned long long)(memory >> 20));
-        else if (device->driver->buffer_create(device->handle, 0, bytes, &buffer, &detail)) {
-            buffer = NULL;
-            qn_log(&model->cb, QUERN_LOG_INFO, "weights are read from the file: %s", detail.text);
-        }
-    }
-    if (buffer) {
-        weights->buffers[weights->n_buffers++] = buffer;
-        place_tensors(loading, layout, buffer, weights->tensors);
-        for (size_t i = 0; i < loading->n_used && !status; i++) {
-            const uint32_t t = loading->used[i].tensor;
-            if (layout[t] != QUERN_LAYOUT_FILE)
-                status = lay_out(loading, qn_gguf_tensor_at(model->file.gguf, t), &weights->tensors[t], &done,
-                                 err);
-        }
-        qn_log(&model->cb, QUERN_LOG_INFO, "weights laid out for the device: %llu MiB in %.2f s",
-               (unsigned long long)(bytes >> 20), (double)(qn_now_ns() - begin) * 1e-9);
-    }
-    qn_free(&model->cb, layout);
+    enum quern_status status = find_used(loading, err);
+    if (status)
+        return status;
+    uint32_t *tensors = qn_alloc(&model->cb, loading->n_used + 1, sizeof *tensors);
+    if (!tensors)
+        return qn_fail_memory(err, "the list of weights");
+    for (size_t i = 0; i < loading->n_used; i++)
+        tensors[i] = loading->used[i].tensor;
+    status = qn_lay_out(model, d, tensors, loading->n_used, err);
+    qn_free(&model->cb, tensors);
     return status;
 }
 
@@ -365,7 +284,7 @@ enum quern_status qn_weights_load(struct quern_model *model, uint32_t d, struct 
     if (!import)
         status = copy_weights(&loading, weights, &detail);
     else if (!status && model->repack && QUERN_DRIVER_HAS(device->driver, weights_prepare))
-        status = lay_out_weights(&loading, weights, &detail);
+        status = lay_out_used(&loading, d, &detail);
     qn_free(&model->cb, loading.used);
     qn_free(&model->cb, loading.runs);
     if (status) {
@@ -378,6 +297,7 @@ enum quern_status qn_weights_load(struct quern_model *model, uint32_t d, struct 
 
 void qn_weights_unload(struct quern_model *model, uint32_t d)
 {
+    qn_lay_out_finish(model, d);
     free_buffers(model, d);
     qn_free(&model->cb, model->weights[d].tensors);
     model->weights[d].tensors = NULL;

@@ -389,6 +389,7 @@ static int run_model(struct bench *bench, const char *model, int64_t threads)
                                  .exact = o->exact,
                                  .no_mmap = o->no_mmap,
                                  .no_repack = o->no_repack,
+                                 .repack_first = true,
                                  .verbose = o->verbose};
     if (o->start)
         return bench_start(&load, bench->rows);

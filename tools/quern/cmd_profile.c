@@ -367,6 +367,7 @@ static int run_profile(const void *options, const struct arg_list *rest)
     if (o.n_prompt + o.n_gen == 0)
         return verb_usage(&verb_profile, "-p and -n are both 0");
     struct loaded loaded;
+    o.model.repack_first = true;
     int code = open_model(&loaded, &o.model, (uint32_t)(o.n_prompt + o.n_gen));
     if (code == EXIT_DONE)
         code = profile(&o, &loaded);

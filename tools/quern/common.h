@@ -12,7 +12,7 @@ struct model_options {
     const char *profile; /* of devices; NULL: that of the environment, if any */
     int64_t threads, ctx, batch;
     int64_t kv, kv_k, kv_v; /* choices of KV_FORMATS; kv stands for both, the others win */
-    bool exact, no_mmap, no_repack, verbose;
+    bool exact, no_mmap, no_repack, repack_first, verbose;
 };
 #define MODEL_DEFAULTS_KV(format)                            \
     {                                                        \

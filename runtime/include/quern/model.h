@@ -135,9 +135,11 @@ struct quern_model_params {
     uint32_t helper_ms;
     /* Weights stay as the file has them. Without it, those that the CPU computes with faster in another order
      * are copied in that order, in as many bytes, while the file's pages are let go: nothing where memory has
-     * no room for it, with no_mmap, or with exact. The results are the same. */
+     * no room for it, with no_mmap, or with exact. That goes on behind the first steps: between those of few
+     * tokens, and in a thread of the model while none runs. The results are the same. */
     bool no_repack;
     const struct quern_profiles *profiles; /* used while the model is opened; NULL: the built-in ones */
+    bool repack_first;                     /* the copies are made before the model is open */
 };
 /* quern_model_params(.device = "cpu", .n_threads = 4) */
 #define quern_model_params(...) (&(struct quern_model_params){.device = "auto", __VA_ARGS__})

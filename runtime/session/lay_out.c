@@ -1,0 +1,287 @@
+#include "session/lay_out.h"
+
+#include "session/layouts.h"
+
+#include "base/clock.h"
+#include "formats/formats.h"
+
+static const uint64_t PIECE_BYTES = 4u << 20;      /* that are laid out before the file's are let go */
+static const uint64_t TENSOR_ALIGN = 64;           /* of tensors in the buffer: a cache line */
+static const uint64_t IDLE_NS = 10u * 1000 * 1000; /* without a step: then the thread goes on */
+static const uint64_t STEP_SHARE = 8;              /* of a step's time, that is added to it */
+static const uint32_t FEW_TOKENS = 8;              /* steps that wait for weights rather than compute */
+
+/* Lays out a few rows. */
+static enum quern_status do_piece(struct quern_model *model, uint32_t d, struct quern_error *err)
+{
+    const struct qn_plan_device *device = &model->plan_devices[d];
+    struct qn_weights *weights = &model->weights[d];
+    struct qn_lay_out *left = &weights->lay_out;
+    const uint32_t t = left->tensors[left->next];
+    const struct qn_gguf_tensor *tensor = qn_gguf_tensor_at(model->file.gguf, t);
+    const struct quern_binding *to = &weights->tensors[t];
+    const uint64_t row_bytes = qn_format_row_bytes(tensor->format, tensor->dim[0]);
+    const uint64_t to_end = tensor->dim[1] - left->at / row_bytes % tensor->dim[1];
+    uint64_t n_rows = PIECE_BYTES / row_bytes / 16 * 16, begin = qn_now_ns();
+    if (n_rows < 16)
+        n_rows = 16;
+    if (n_rows > to_end)
+        n_rows = to_end;
+    const struct quern_weight_rows rows = {.struct_size = sizeof rows,
+                                           .layout = to->layout,
+                                           .format = tensor->format,
+                                           .n = tensor->dim[0],
+                                           .n_rows = n_rows,
+                                           .rows = tensor->data + left->at,
+                                           .buffer = to->buffer,
+                                           .offset = to->offset + left->at};
+    int32_t status = device->driver->weights_prepare(device->handle, &rows, err);
+    if (status)
+        return status;
+    qn_view_drop(qn_gguf_part(model->file.gguf, tensor->part), tensor->offset + left->at, n_rows * row_bytes);
+    left->at += n_rows * row_bytes;
+    left->done += n_rows * row_bytes;
+    left->ns += qn_now_ns() - begin;
+    if (left->at == tensor->bytes) {
+        left->at = 0;
+        left->next++;
+    }
+    return QUERN_OK;
+}
+
+static bool is_left(const struct quern_model *model, uint32_t d)
+{
+    const struct qn_lay_out *left = &model->weights[d].lay_out;
+    return model->plan_devices[d].handle && left->next < left->n;
+}
+
+/* The device whose weights come next; n_devices: everything is laid out. */
+static uint32_t next_device(const struct quern_model *model)
+{
+    uint32_t d = 0;
+    while (d < model->n_devices && !is_left(model, d))
+        d++;
+    return d;
+}
+
+void qn_lay_out_finish(struct quern_model *model, uint32_t d)
+{
+    struct qn_weights *weights = &model->weights[d];
+    model->plan_devices[d].origins = NULL;
+    qn_free(&model->cb, weights->origins);
+    qn_free(&model->cb, weights->lay_out.tensors);
+    weights->origins = NULL;
+    weights->lay_out = (struct qn_lay_out){0};
+}
+
+/* After a piece: when it was the last. */
+static void note_end(struct quern_model *model, uint32_t d)
+{
+    const struct qn_lay_out *left = &model->weights[d].lay_out;
+    if (left->next < left->n)
+        return;
+    qn_log(&model->cb, QUERN_LOG_INFO, "weights laid out for the device: %llu MiB in %.2f s",
+           (unsigned long long)(left->done >> 20), (double)left->ns * 1e-9);
+    model->plan_devices[d].origins = NULL; /* of plans that are made from now on */
+}
+
+/* A piece while the model is in use. Where it fails, the rest is read from the file for good. */
+static void do_piece_behind(struct quern_model *model, uint32_t d)
+{
+    struct quern_error err = {0};
+    struct qn_lay_out *left = &model->weights[d].lay_out;
+    if (do_piece(model, d, &err)) {
+        qn_log(&model->cb, QUERN_LOG_WARNING, "device %s: %llu MiB of weights are read from the file: %s",
+               model->devices[d].id, (unsigned long long)((left->total - left->done) >> 20), err.text);
+        left->n = left->next;
+        return;
+    }
+    note_end(model, d);
+}
+
+/* ---- at the start ---- */
+
+/* Makes a buffer for the tensors that are to be laid out, and lists them. Without room for it nothing is. */
+static enum quern_status make_room(struct quern_model *model, uint32_t d, const uint8_t *layout,
+                                   const uint32_t *tensors, size_t n, struct quern_error *err)
+{
+    const struct qn_plan_device *device = &model->plan_devices[d];
+    const uint64_t memory = device->caps.heap[0].bytes;
+    struct qn_weights *weights = &model->weights[d];
+    struct qn_lay_out *left = &weights->lay_out;
+    struct quern_buffer *buffer;
+    uint64_t bytes = 0;
+    left->tensors = qn_alloc(&model->cb, n ? n : 1, sizeof *left->tensors);
+    if (!left->tensors)
+        return qn_fail_memory(err, "the list of weights");
+    for (size_t i = 0; i < n; i++)
+        if (layout[tensors[i]] != QUERN_LAYOUT_FILE) {
+            const uint64_t size = qn_gguf_tensor_at(model->file.gguf, tensors[i])->bytes;
+            left->tensors[left->n++] = tensors[i];
+            left->total += size;
+            bytes += (size + TENSOR_ALIGN - 1) & ~(TENSOR_ALIGN - 1);
+        }
+    struct quern_error detail = {0};
+    if (bytes == 0) {
+        qn_lay_out_finish(model, d);
+    } else if (memory > 0 && bytes > memory / 4 * 3) {
+        qn_log(&model->cb, QUERN_LOG_INFO,
+               "weights are read from the file: laid out they take %llu of %llu MiB",
+               (unsigned long long)(bytes >> 20), (unsigned long long)(memory >> 20));
+        qn_lay_out_finish(model, d);
+    } else if (device->driver->buffer_create(device->handle, 0, bytes, &buffer, &detail)) {
+        qn_log(&model->cb, QUERN_LOG_INFO, "weights are read from the file: %s", detail.text);
+        qn_lay_out_finish(model, d);
+    } else {
+        weights->buffers[weights->n_buffers++] = buffer;
+        weights->copied += bytes;
+    }
+    return QUERN_OK;
+}
+
+/* Binds the listed tensors to the buffer that was made for them; what they were bound to becomes their
+ * origin, where the driver reads it until they are laid out. */
+static enum quern_status bind_tensors(struct quern_model *model, uint32_t d, const uint8_t *layout,
+                                      bool behind, struct quern_error *err)
+{
+    struct qn_weights *weights = &model->weights[d];
+    struct qn_lay_out *left = &weights->lay_out;
+    if (behind) {
+        weights->origins =
+            qn_zalloc(&model->cb, qn_gguf_n_tensors(model->file.gguf), sizeof *weights->origins);
+        if (!weights->origins)
+            return qn_fail_memory(err, "the list of weights");
+    }
+    uint64_t at = 0;
+    for (uint32_t i = 0; i < left->n; i++) {
+        struct quern_binding *binding = &weights->tensors[left->tensors[i]];
+        if (behind)
+            weights->origins[left->tensors[i]] = *binding;
+        binding->buffer = weights->buffers[weights->n_buffers - 1];
+        binding->offset = at;
+        binding->layout = layout[left->tensors[i]];
+        at += (binding->bytes + TENSOR_ALIGN - 1) & ~(TENSOR_ALIGN - 1);
+    }
+    model->plan_devices[d].origins = weights->origins;
+    return QUERN_OK;
+}
+
+static enum quern_status do_all(struct quern_model *model, uint32_t d, struct quern_error *err)
+{
+    struct qn_lay_out *left = &model->weights[d].lay_out;
+    while (left->next < left->n) {
+        enum quern_status status = do_piece(model, d, err);
+        if (status)
+            return status;
+        qn_progress(&model->cb, "load", left->done, left->total);
+        if (qn_cancelled(&model->cb))
+            return qn_fail(err, QUERN_ERR_CANCELLED, "cancelled");
+    }
+    note_end(model, d);
+    return QUERN_OK;
+}
+
+enum quern_status qn_lay_out(struct quern_model *model, uint32_t d, const uint32_t *tensors, size_t n,
+                             struct quern_error *err)
+{
+    const bool behind = model->plan_devices[d].caps.flags & QUERN_CAPS_ORIGINS && !model->repack_first;
+    uint8_t *layout = qn_zalloc(&model->cb, qn_gguf_n_tensors(model->file.gguf) + 1, 1);
+    if (!layout)
+        return qn_fail_memory(err, "the list of weights");
+    qn_choose_layouts(model, d, layout);
+    enum quern_status status = make_room(model, d, layout, tensors, n, err);
+    if (!status && is_left(model, d)) {
+        status = bind_tensors(model, d, layout, behind, err);
+        if (!status && !behind)
+            status = do_all(model, d, err);
+    }
+    qn_free(&model->cb, layout);
+    return status;
+}
+
+/* ---- behind the steps ---- */
+
+void qn_lay_out_before_step(struct quern_model *model, uint32_t n_tokens)
+{
+    const uint64_t begin = qn_now_ns(), most = model->step_ns / STEP_SHARE;
+    uint32_t d = next_device(model);
+    if (n_tokens > FEW_TOKENS || most == 0 || d == model->n_devices)
+        return;
+    do {
+        do_piece_behind(model, d);
+        d = next_device(model);
+    } while (d < model->n_devices && qn_now_ns() - begin < most);
+}
+
+void qn_lay_out_after_step(struct quern_model *model, uint32_t n_tokens, uint64_t ns)
+{
+    model->n_steps++;
+    if (n_tokens <= FEW_TOKENS)
+        model->step_ns = ns;
+}
+
+/* While sessions leave the model alone: piece after piece. *seen: the steps that there had been before.
+ * False: nothing is left. */
+static bool do_while_idle(struct quern_model *model, uint64_t *seen)
+{
+    bool idle, more;
+    do {
+        qn_mutex_lock(&model->lock);
+        idle = model->n_steps == *seen && atomic_load(&model->n_waiting) == 0;
+        *seen = model->n_steps;
+        uint32_t d = next_device(model);
+        if (idle && d < model->n_devices)
+            do_piece_behind(model, d);
+        more = next_device(model) < model->n_devices;
+        qn_mutex_unlock(&model->lock);
+    } while (idle && more && !atomic_load(&model->laying.stop));
+    return more;
+}
+
+static void work(void *arg)
+{
+    struct quern_model *model = arg;
+    struct qn_laying *laying = &model->laying;
+    uint64_t seen = 0;
+    bool more = true;
+    qn_mutex_lock(&laying->lock);
+    while (more && !atomic_load(&laying->stop)) {
+        bool woken = qn_cond_wait_for(&laying->wake, &laying->lock, IDLE_NS);
+        qn_mutex_unlock(&laying->lock);
+        if (!woken)
+            more = do_while_idle(model, &seen);
+        qn_mutex_lock(&laying->lock);
+    }
+    qn_mutex_unlock(&laying->lock);
+}
+
+void qn_lay_out_start(struct quern_model *model)
+{
+    struct qn_laying *laying = &model->laying;
+    if (next_device(model) == model->n_devices || !qn_mutex_init(&laying->lock))
+        return;
+    if (!qn_cond_init(&laying->wake)) {
+        qn_mutex_finish(&laying->lock);
+        return;
+    }
+    laying->started = qn_thread_start(&laying->thread, work, model);
+    if (!laying->started) {
+        qn_cond_finish(&laying->wake);
+        qn_mutex_finish(&laying->lock);
+    }
+}
+
+void qn_lay_out_stop(struct quern_model *model)
+{
+    struct qn_laying *laying = &model->laying;
+    if (!laying->started)
+        return;
+    qn_mutex_lock(&laying->lock);
+    atomic_store(&laying->stop, true);
+    qn_cond_signal(&laying->wake);
+    qn_mutex_unlock(&laying->lock);
+    qn_thread_join(&laying->thread);
+    qn_cond_finish(&laying->wake);
+    qn_mutex_finish(&laying->lock);
+    laying->started = false;
+}
