@@ -1,6 +1,6 @@
 #include "drivers/cpu/settings.h"
 
-#include "base/thread.h"
+#include "base/cores.h"
 #include "drivers/cpu/device.h"
 #include "formats/formats.h"
 
@@ -23,10 +23,11 @@ static const struct quern_tunable tunables[] = {
     ISA("dotprod", "64-bit Arm: 8-bit dot products"),
     ISA("i8mm", "64-bit Arm: 8-bit matrix products"),
     {"threads.count", QUERN_TUNABLE_COUNT, QUERN_TUNABLE_SPEED, 1, MAX_THREADS, NULL,
-     "one for each processor", "threads that compute"},
+     "one for each fast core, within a container's quota", "threads that compute"},
     {"weights.layout", QUERN_TUNABLE_WORD, QUERN_TUNABLE_FORMATS | QUERN_TUNABLE_SPEED, 0, 0, "file rows16",
      "rows16 where there is a kernel for it",
-     "order in which weights are read: as the file has them, or 16 rows side by side, copied at load"},
+     "order in which weights are read: as the file has them, or 16 rows side by side, copied behind the "
+     "first steps"},
 };
 static const char LAYOUT[] = "weights.layout", FEATURES[] = "features.";
 
@@ -79,11 +80,11 @@ enum quern_status qn_cpu_settings_read(const struct quern_profile_view *profile,
                                        struct qn_cpu_settings *settings, struct quern_error *err)
 {
     uint32_t have = qn_isa_detect(), off = 0, bit;
-    int cpus = qn_cpu_count();
+    const uint32_t threads = qn_default_threads();
     enum quern_status status = QUERN_OK;
     struct layouts layouts = {0};
     *settings =
-        (struct qn_cpu_settings){.threads = cpus < MAX_THREADS ? (uint32_t)cpus : MAX_THREADS, .isa = have};
+        (struct qn_cpu_settings){.threads = threads < MAX_THREADS ? threads : MAX_THREADS, .isa = have};
     for (uint32_t i = 0; profile && i < profile->n_settings && !status; i++) {
         const struct quern_setting *setting = &profile->settings[i];
         if (strcmp(setting->name, "threads") == 0 || strcmp(setting->name, "threads.count") == 0)

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #endif
 #include "base/clock.h"
+#include "base/cores.h"
 #include "base/file.h"
 #include "base/library.h"
 #include "base/thread.h"
@@ -402,6 +403,23 @@ int qn_cpu_count(void)
 #endif
     long n = sysconf(_SC_NPROCESSORS_ONLN);
     return n > 0 ? (int)n : 1;
+}
+
+bool qn_cpu_allowed(struct qn_cpu_set *set)
+{
+#ifdef __linux__
+    cpu_set_t mine;
+    memset(set, 0, sizeof *set);
+    if (sched_getaffinity(0, sizeof mine, &mine) != 0 || CPU_COUNT(&mine) == 0)
+        return false;
+    for (uint32_t cpu = 0; cpu < QN_MAX_CPUS && cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &mine))
+            set->word[cpu / 64] |= (uint64_t)1 << cpu % 64;
+    return true;
+#else
+    (void)set;
+    return false;
+#endif
 }
 
 /* ---- libraries ---- */

@@ -1,5 +1,6 @@
 /* Win32 side of file.h, clock.h and thread.h. Paths are UTF-8. Needs Windows 8 or later. */
 #include "base/clock.h"
+#include "base/cores.h"
 #include "base/file.h"
 #include "base/library.h"
 #include "base/thread.h"
@@ -465,6 +466,12 @@ int qn_cpu_count(void)
         for (; mine != 0; mine &= mine - 1)
             n++;
     return n > 0 ? n : 1;
+}
+
+bool qn_cpu_allowed(struct qn_cpu_set *set)
+{
+    (void)set;
+    return false;
 }
 
 /* ---- libraries ---- */

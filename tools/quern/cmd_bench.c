@@ -476,7 +476,7 @@ static const struct arg_option bench_args[] = {
     {"-pg", ARG_TEXT, AT(pairs), "N,M", "a test of N prefill and then M decode tokens"},
     {"-d, --n-depth", ARG_TEXT, AT(depths), "N,...", "tokens in the context before a test"},
     {"-r, --repetitions", ARG_INT, AT(repeat), "N", "runs of each test", 1, 1e6},
-    {"-t, --threads", ARG_TEXT, AT(threads), "N,...", "processor threads; 0: one for each processor"},
+    {"-t, --threads", ARG_TEXT, AT(threads), "N,...", "processor threads; 0: one for each fast core"},
     {"-b, --batch-size", ARG_TEXT, AT(batches), "N,...", "most tokens evaluated at once"},
     {"-ctk, --cache-type-k", ARG_TEXT, AT(kv_k), "TYPE,...", "format of keys: " KV_FORMATS},
     {"-ctv, --cache-type-v", ARG_TEXT, AT(kv_v), "TYPE,...", "format of values"},

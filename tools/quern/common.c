@@ -18,7 +18,7 @@ const struct arg_option load_args[9] = {
     {"--device", ARG_TEXT, AT(device), "LIST", "devices to use, most wanted first; see quern device list"},
     {"--profile", ARG_FILE, AT(profile), "FILE",
      "a device profile that counts more than all others; see quern device check"},
-    {"-t, --threads", ARG_INT, AT(threads), "N", "processor threads; 0: one for each processor", 0, 4096},
+    {"-t, --threads", ARG_INT, AT(threads), "N", "processor threads; 0: one for each fast core", 0, 4096},
     {"--exact", ARG_FLAG, AT(exact), NULL, "float32 arithmetic on exactly decoded weights: slow"},
     {"--no-mmap", ARG_FLAG, AT(no_mmap), NULL, "read the file into memory instead of mapping it"},
     {"--no-repack", ARG_FLAG, AT(no_repack), NULL,

@@ -40,7 +40,7 @@ struct quern_callbacks tool_callbacks(bool verbose);
 
 /* An option's value, or that of the environment, or NULL. */
 const char *device_wanted(const char *option);
-/* Threads from the option or the environment; 0: one for each processor. */
+/* Threads from the option or the environment; 0: one for each fast core. */
 uint32_t threads_wanted(int64_t option);
 enum quern_format kv_format(int64_t choice);
 /* The cache's directory: that of QUERN_CACHE_DIR, else the user's; "" where there is none or it says "off".

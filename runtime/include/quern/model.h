@@ -121,7 +121,7 @@ struct quern_model_params {
      * software plays; else, and without helper or cache_dir, the processor. */
     const char *device;
     uint32_t n_ctx;     /* longest context that sessions may ask for; 0: what the model was trained for */
-    uint32_t n_threads; /* of the CPU; 0: one for each processor */
+    uint32_t n_threads; /* of the CPU; 0: one for each fast core, as far as a container's quota goes */
     bool exact;         /* float32 arithmetic on exactly decoded weights: slow, for comparison */
     bool no_mmap;       /* read the file into memory */
     const char *pre;    /* see quern_vocab_params */

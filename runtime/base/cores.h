@@ -1,0 +1,44 @@
+/* The processors that this process may use, and how many of them are worth a thread of computing: what the
+ * operating system tells of their classes, and of the time that a container grants. */
+#ifndef QN_BASE_CORES_H
+#define QN_BASE_CORES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { QN_MAX_CPUS = 1024 };
+
+struct qn_cpu_set {
+    uint64_t word[QN_MAX_CPUS / 64];
+};
+
+static inline bool qn_cpu_set_has(const struct qn_cpu_set *set, uint32_t cpu)
+{
+    return cpu < QN_MAX_CPUS && set->word[cpu / 64] >> cpu % 64 & 1;
+}
+
+struct qn_cores {
+    uint32_t n_cpus;  /* processors that the process may run on */
+    uint32_t n_cores; /* of these, counting once what shares a core */
+    uint32_t n_fast;  /* of these, the cores of the fast class */
+    uint32_t quota;   /* processors' worth of time that control groups grant, rounded up; 0: no limit */
+};
+
+/* Reads the files of Linux under root: "", or a folder that plays a machine. allowed: the process's affinity.
+ * What is not told there is as if all processors were alike and free.
+ *   classes: sys/devices/cpu_atom/cpus, else sys/devices/system/cpu/cpuN/cpu_capacity, else
+ *            cpuN/cpufreq/cpuinfo_max_freq; the fast class are those not in the list, of at least half the
+ * largest capacity, or of at least 4/5 of the highest frequency cores:   cpuN/topology/thread_siblings_list
+ *   quota:   proc/self/cgroup, and under sys/fs/cgroup cpu.max (version 2) or cpu.cfs_quota_us and
+ *            cpu.cfs_period_us (version 1) of the process's group and all above it */
+void qn_cores_read(const char *root, const struct qn_cpu_set *allowed, struct qn_cores *cores);
+
+/* How many threads to compute with: one for each fast core, as far as the quota goes; at least 1. */
+uint32_t qn_cores_threads(const struct qn_cores *cores);
+
+/* The processors that this process may use now (affinity respected); false where the system does not say. */
+bool qn_cpu_allowed(struct qn_cpu_set *set);
+/* How many threads to compute with on this machine. */
+uint32_t qn_default_threads(void);
+
+#endif
