@@ -128,6 +128,10 @@ void qn_kernels_avx2(struct qn_kernels *kernels);
 void qn_kernels_avx512(struct qn_kernels *kernels);
 void qn_kernels_avx512_vnni(struct qn_kernels *kernels);
 void qn_kernels_avx512_bf16(struct qn_kernels *kernels);
+/* Formats with few bits a weight; called by those without _low. */
+void qn_kernels_avx2_low(struct qn_kernels *kernels);
+void qn_kernels_avx512_low(struct qn_kernels *kernels);
+void qn_kernels_avx512_vnni_low(struct qn_kernels *kernels);
 void qn_kernels_neon(struct qn_kernels *kernels);
 void qn_kernels_dotprod(struct qn_kernels *kernels);
 void qn_kernels_i8mm(struct qn_kernels *kernels);

@@ -49,11 +49,16 @@ QN_INLINE void qn_decode_q4_1(struct qn_q8_rows rows, size_t n_blocks, struct qn
     }
 }
 
+/* Bits 0 to 3 of each lane as bit 0 of its four bytes. */
+QN_INLINE vi qn_four_bits(vi bits)
+{
+    return vi_and(vi_mul(vi_and(bits, vi_set(15)), vi_set(0x00204081)), vi_set_bytes(1));
+}
+
 /* Bits 4 g to 4 g + 3 of each lane as bit 4 of its four bytes. */
 QN_INLINE vi qn_fifth_bits(vi bits, int g)
 {
-    vi four = vi_and(vi_srl(bits, 4 * g), vi_set(15));
-    return vi_sll(vi_and(vi_mul(four, vi_set(0x00204081)), vi_set(0x01010101)), 4);
+    return vi_sll(qn_four_bits(vi_srl(bits, 4 * g)), 4);
 }
 
 QN_INLINE void qn_decode_q5_0(struct qn_q8_rows rows, size_t n_blocks, struct qn_q8_sink *to)

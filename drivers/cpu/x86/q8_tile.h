@@ -75,8 +75,10 @@ QN_INLINE void qn_q8_step(const struct qn_q8_traits *traits, int g, vi w, vi x, 
 #if VI_HAS_DOT
     *sum = vi_dot(*sum, w, x);
 #else
-    const int fit = 32767 / (2 * 127 * traits->largest),
-              together = fit < traits->groups ? fit : traits->groups;
+    const int fit = 32767 / (2 * 127 * traits->largest), together = fit >= traits->groups ? traits->groups
+                                                                    : fit >= 4            ? 4
+                                                                    : fit >= 2            ? 2
+                                                                                          : 1;
     vi two = traits->is_signed ? vi_pairs(vi_abs_bytes(w), vi_sign_bytes(x, w)) : vi_pairs(w, x);
     *pairs = g % together == 0 ? two : vi_add16(*pairs, two);
     if (g % together == together - 1)

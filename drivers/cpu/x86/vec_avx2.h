@@ -31,6 +31,7 @@ typedef __m256 vf;
 #define vi_look_up(t, i)    _mm256_shuffle_epi8(t, i)
 #define vi_load(p)          _mm256_loadu_si256((const __m256i *)(const void *)(p))
 #define vi_store(p, a)      _mm256_storeu_si256((__m256i *)(void *)(p), a)
+#define vi_fetch(p, i, n)   _mm256_i32gather_epi32((const int *)(const void *)(p), i, n)
 #define vi_table(p)         _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(p)))
 #define VI_HAS_DOT          0
 #define vi_pairs(w, x)      _mm256_maddubs_epi16(w, x)

@@ -30,7 +30,9 @@ typedef __m512 vf;
 #define vi_look_up(t, i) _mm512_shuffle_epi8(t, i)
 #define vi_load(p)       _mm512_loadu_si512(p)
 #define vi_store(p, a)   _mm512_storeu_si512(p, a)
-#define vi_table(p)      _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+/* The word at p + n * i. */
+#define vi_fetch(p, i, n) _mm512_i32gather_epi32(i, (const int *)(const void *)(p), n)
+#define vi_table(p)       _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)(p)))
 
 /* The 4 bytes at p in every lane. */
 static inline vi vi_spread(const void *p)

@@ -1,0 +1,13 @@
+/* Kernels for AVX-512: formats with few bits a weight. */
+#include "drivers/cpu/x86/vec_avx512.h"
+
+#define QN_ISA_NAME "avx512"
+#define QN_Q8_LIST  "drivers/cpu/x86/q8_kernels_low.inc"
+#include "drivers/cpu/x86/q8_decode_low.h"
+
+#include "drivers/cpu/x86/fill_q8.h"
+
+void qn_kernels_avx512_low(struct qn_kernels *kernels)
+{
+    qn_fill_q8(kernels);
+}
