@@ -33,7 +33,7 @@ enum quern_status qn_bringup_settings(const struct qn_bringup *bringup, uint32_t
         status = qn_profiles_resolve(drivers->profiles, bringup->cb, bringup->driver->name,
                                      &bringup->listing.infos[index], &values, err);
     size_t n = values.n + drivers->n_settings;
-    if (!status && !(settings->item = qn_alloc(bringup->cb, n + 1, sizeof *settings->item)))
+    if (!status && !(settings->item = qn_alloc(bringup->cb, n + QN_MORE, sizeof *settings->item)))
         status = qn_fail_memory(err, "settings of a device");
     for (size_t i = 0; i < n && !status; i++)
         settings->item[settings->n++] =
@@ -132,6 +132,7 @@ struct request {
     uint32_t index;
     uint32_t parts;
     uint32_t timeout_ms;
+    const char *without; /* a feature that is off; NULL, "": none */
 };
 
 static enum quern_status run_helper(const struct qn_bringup *b, const struct request *request,
@@ -179,6 +180,8 @@ static enum quern_status ask(const struct qn_bringup *b, const struct request *r
     enum quern_status status = QUERN_OK;
     if (b->listing.n > 0) /* of which it is one */
         status = qn_bringup_settings(b, request->index, &settings, err);
+    if (!status && request->without && request->without[0])
+        settings.item[settings.n++] = (struct quern_setting){request->without, "0"};
     const char **arguments = qn_alloc(b->cb, QN_LEN(first) + settings.n + 1, sizeof *arguments);
     for (uint32_t i = 0; i < settings.n; i++)
         qn_text_put(&text, "%s=%s%c", settings.item[i].name, settings.item[i].value, '\0');
@@ -562,14 +565,18 @@ enum quern_status qn_bringup_rating(struct qn_bringup *bringup, uint32_t index, 
     struct qn_text key = {.cb = bringup->cb};
     struct qn_blob blob;
     struct quern_error detail;
-    enum quern_status status = QUERN_OK;
+    struct qn_verdict verdict;
+    bool tried;
+    enum quern_status status = qn_bringup_verdict(bringup, index, true, &verdict, &tried, err);
+    if (status)
+        return status;
     put_device(&key, bringup, index, true);
     bool known =
         recall(bringup, KIND_RATING, &key, &blob) &&
         recalled(bringup, KIND_RATING, &key, &blob,
                  qn_rating_read(blob.data, blob.bytes, "rates in the cache", rating, &detail), &detail);
     if (!known) {
-        const struct request request = {"rate", index, bringup->parts, TRIAL_MS};
+        const struct request request = {"rate", index, bringup->parts, TRIAL_MS, verdict.without};
         struct answer answer;
         qn_log(bringup->cb, QUERN_LOG_INFO, "driver %s: the helper measures %s", bringup->driver->name,
                bringup->listing.infos[index].name);

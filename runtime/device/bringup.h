@@ -27,10 +27,11 @@ enum quern_status qn_bringup_init(struct qn_bringup *bringup, const struct quern
                                   bool fresh, struct quern_error *err);
 void qn_bringup_finish(struct qn_bringup *bringup);
 
+enum { QN_MORE = 2 };
 /* What the index-th device is opened with: what its profiles say, then what the program was told. The texts
  * are those of profiles and program. */
 struct qn_settings {
-    struct quern_setting *item; /* [n], with room for one more; owned */
+    struct quern_setting *item; /* [n], with room for QN_MORE; owned */
     uint32_t n;
 };
 enum quern_status qn_bringup_settings(const struct qn_bringup *bringup, uint32_t index,

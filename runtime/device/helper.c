@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_SETTINGS = 32 };
+enum { MAX_SETTINGS = 256 };
 
 struct task {
     struct quern_callbacks cb;
@@ -48,6 +48,23 @@ static enum quern_status list(const struct task *task, struct qn_text *answer, s
 /* Below this part of the device's rate, weights are worth a copy, which takes time and memory. */
 #define LEAST_SHARE 0.9
 
+/* The device computes wrong results, as `err` says: opens it anew without the feature that is to blame. */
+static enum quern_status blame(const struct task *task, struct qn_device *device, const struct qn_device *cpu,
+                               struct qn_verdict *verdict, struct quern_error *err)
+{
+    struct quern_error detail;
+    struct quern_setting settings[MAX_SETTINGS + 1];
+    qn_device_close(device);
+    if (qn_trial_blame(&task->cb, task->driver, &task->host, task->index, task->settings, task->n_settings,
+                       cpu, verdict->without, &detail))
+        return QUERN_ERR_NUMERIC;
+    snprintf(verdict->reason, sizeof verdict->reason, "%.90s is off: with it, %.270s", verdict->without,
+             err->text);
+    memcpy(settings, task->settings, task->n_settings * sizeof settings[0]);
+    settings[task->n_settings] = (struct quern_setting){verdict->without, "0"};
+    return qn_device_open_plain(device, task->driver, task->index, settings, task->n_settings + 1, err);
+}
+
 /* Opens the device and the processor, and does the work of the trial or of the measurement (NULL: that of the
  * other). */
 static enum quern_status with_devices(const struct task *task, struct qn_verdict *verdict,
@@ -66,6 +83,8 @@ static enum quern_status with_devices(const struct task *task, struct qn_verdict
             qn_device_open_plain(&device, task->driver, task->index, task->settings, task->n_settings, err);
     if (!status && verdict)
         status = qn_trial_check(&task->cb, &device, &cpu, err);
+    if (status == QUERN_ERR_NUMERIC && verdict)
+        status = blame(task, &device, &cpu, verdict, err);
     if (!status && verdict)
         status = qn_trial_import(&task->cb, &device, &share, err);
     if (!status && verdict)
@@ -123,7 +142,8 @@ static enum quern_status answer_task(const struct task *task, const char *what, 
         enum quern_status status = with_devices(task, &verdict, NULL, &why);
         verdict.good = !status;
         verdict.status = (uint32_t)status;
-        snprintf(verdict.reason, sizeof verdict.reason, "%.380s", status ? why.text : "");
+        if (status)
+            snprintf(verdict.reason, sizeof verdict.reason, "%.380s", why.text);
         qn_verdict_write(answer, &verdict);
         return QUERN_OK;
     }

@@ -90,6 +90,7 @@ void qn_verdict_write(struct qn_text *text, const struct qn_verdict *verdict)
     begin(text, "verdict");
     qn_text_put(text, "good %d\nstatus %u\nstrikes %u\nimport %d\n", verdict->good, verdict->status,
                 verdict->strikes, verdict->import);
+    put_value(text, "without", verdict->without);
     put_value(text, "reason", verdict->reason);
     qn_text_put(text, "end\n");
 }
@@ -312,6 +313,8 @@ enum quern_status qn_verdict_read(const char *data, size_t n, const char *what, 
         return wrong(&r, err, "a number of strikes");
     if (!next(&r) || !is(&r, "import") || !number32(r.value, &import) || import > 1)
         return wrong(&r, err, "import 0 or 1");
+    if (!next(&r) || !is(&r, "without") || !copy(verdict->without, sizeof verdict->without, r.value))
+        return wrong(&r, err, "what it must do without");
     if (!next(&r) || !is(&r, "reason") || !copy(verdict->reason, sizeof verdict->reason, r.value))
         return wrong(&r, err, "a reason");
     verdict->good = good == 1;

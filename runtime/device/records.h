@@ -42,7 +42,8 @@ struct qn_verdict {
     uint32_t status;  /* enum quern_status of what failed */
     uint32_t strikes; /* processes that died with the device in use, with none that did not in between */
     bool import;      /* weights are as fast in the host's memory as in its own */
-    char reason[384]; /* "" where it is good */
+    char without[96]; /* the setting that must be off for it to be good: "features.coopmat"; "": none */
+    char reason[384]; /* "" where it is good and nothing must be off */
 };
 
 /* How fast a device is, and the processor beside it: as in trial.h. */

@@ -517,6 +517,10 @@ static enum quern_status open_tried(struct qn_device *device, struct qn_bringup 
     status = qn_bringup_settings(bringup, index, &settings, err);
     if (status)
         return status;
+    if (verdict.without[0]) {
+        settings.item[settings.n++] = (struct quern_setting){verdict.without, "0"};
+        qn_log(bringup->cb, QUERN_LOG_WARNING, "%s: %s", bringup->listing.infos[index].name, verdict.reason);
+    }
     settings.item[settings.n++] = (struct quern_setting){"identity", bringup->listing.infos[index].identity};
     device->mark = qn_mark_create(bringup, index);
     qn_mark_begin(device->mark, "opening");

@@ -5,6 +5,7 @@
 #include "plan/plan.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 /* ---- a model ---- */
@@ -366,14 +367,19 @@ static double difference(const float *a, const float *b, int n)
 enum quern_status qn_trial_check(const struct quern_callbacks *cb, const struct qn_device *device,
                                  const struct qn_device *reference, struct quern_error *err)
 {
-    float logits[CHECK_RUNS][N_VOCAB], expected[CHECK_RUNS][N_VOCAB];
+    enum { STEADY_RUNS = 3 };
+    float logits[CHECK_RUNS][N_VOCAB] = {{0}}, expected[CHECK_RUNS][N_VOCAB], before[CHECK_RUNS][N_VOCAB];
     struct toy toy = {.cb = cb};
     qn_graph_init(&toy.graph);
     enum quern_status status = make_model(&toy, err);
     if (!status)
         status = evaluate(cb, reference, &toy, true, expected, err);
-    if (!status)
+    for (int i = 0; i < STEADY_RUNS && !status; i++) {
         status = evaluate(cb, device, &toy, false, logits, err);
+        if (!status && i > 0 && memcmp(logits, before, sizeof logits) != 0)
+            status = qn_fail(err, QUERN_ERR_NUMERIC, "it computes other results from run to run");
+        memcpy(before, logits, sizeof before);
+    }
     for (int i = 0; i < CHECK_RUNS && !status; i++) {
         double wrong = difference(logits[i], expected[i], N_VOCAB);
         if (!(wrong < MOST_DIFFERENCE)) /* also where it is no number */
@@ -383,6 +389,46 @@ enum quern_status qn_trial_check(const struct quern_callbacks *cb, const struct 
     }
     toy_finish(&toy);
     return status;
+}
+
+/* Whether it does without the feature. */
+static bool is_cured(const struct quern_callbacks *cb, const struct quern_driver *driver,
+                     const struct quern_host *host, uint32_t index, struct quern_setting *settings,
+                     uint32_t n_settings, const struct qn_device *reference, const char *feature)
+{
+    struct qn_device device = {.host = *host};
+    struct quern_error err;
+    settings[n_settings] = (struct quern_setting){feature, "0"};
+    bool cured = !qn_device_open_plain(&device, driver, index, settings, n_settings + 1, &err) &&
+                 !qn_trial_check(cb, &device, reference, &err);
+    qn_device_close(&device);
+    return cured;
+}
+
+enum quern_status qn_trial_blame(const struct quern_callbacks *cb, const struct quern_driver *driver,
+                                 const struct quern_host *host, uint32_t index,
+                                 const struct quern_setting *settings, uint32_t n_settings,
+                                 const struct qn_device *reference, char without[96], struct quern_error *err)
+{
+    static const char prefix[] = "features.";
+    struct quern_tunables table = {.struct_size = sizeof table};
+    struct quern_setting *all = qn_alloc(cb, n_settings + 1, sizeof *all);
+    if (!all)
+        return qn_fail_memory(err, "settings of a device");
+    if (n_settings > 0)
+        memcpy(all, settings, n_settings * sizeof *all);
+    if (QUERN_DRIVER_HAS(driver, tunables))
+        driver->tunables(&table);
+    bool cured = false;
+    for (uint32_t i = table.n; i-- > 0 && !cured;) { /* the last ones build on others */
+        const char *name = quern_tunable_at(&table, i)->name;
+        cured = strncmp(name, prefix, sizeof prefix - 1) == 0 && strlen(name) < 96 &&
+                is_cured(cb, driver, host, index, all, n_settings, reference, name);
+        if (cured)
+            snprintf(without, 96, "%s", name);
+    }
+    qn_free(cb, all);
+    return cured ? QUERN_OK : qn_fail(err, QUERN_ERR_NUMERIC, "no single feature is to blame");
 }
 
 /* ---- rates ---- */

@@ -10,6 +10,14 @@
 enum quern_status qn_trial_check(const struct quern_callbacks *cb, const struct qn_device *device,
                                  const struct qn_device *reference, struct quern_error *err);
 
+/* The feature of the driver's index-th device without which it computes what it should, as the name of a
+ * setting, where the settings that are given are not enough. QUERN_ERR_NUMERIC: no single one is to blame. */
+enum quern_status qn_trial_blame(const struct quern_callbacks *cb, const struct quern_driver *driver,
+                                 const struct quern_host *host, uint32_t index,
+                                 const struct quern_setting *settings, uint32_t n_settings,
+                                 const struct qn_device *reference, char without[96],
+                                 struct quern_error *err);
+
 /* Rates of products of Q4_0 weights, in millions of weights times tokens per second. */
 struct qn_rates {
     double decode;  /* token by token: what memory allows */

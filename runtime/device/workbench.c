@@ -22,6 +22,10 @@ static enum quern_status find_device(struct qn_workbench *bench, const char *id,
         status = qn_fail(err, QUERN_ERR_DEVICE, "%s is not used: %s", bench->info->name, verdict.reason);
     if (!status)
         status = qn_bringup_settings(&bench->bringup, bench->index, &bench->settings, err);
+    if (!status && verdict.without[0]) {
+        snprintf(bench->without, sizeof bench->without, "%s", verdict.without);
+        bench->settings.item[bench->settings.n++] = (struct quern_setting){bench->without, "0"};
+    }
     if (status)
         qn_bringup_finish(&bench->bringup);
     return status;

@@ -15,7 +15,8 @@ struct qn_workbench {
     uint32_t index;
     const struct quern_driver *driver;
     const struct quern_device_info *info;
-    struct qn_settings settings;    /* of profiles and program */
+    struct qn_settings settings; /* of profiles and program, and what its trial turned off */
+    char without[96];
     const struct quern_driver *cpu; /* the reference */
 };
 

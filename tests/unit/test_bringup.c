@@ -84,11 +84,14 @@ static void test_records(void **state)
     static struct qn_bad_parts bad = {.n = 1, .part = {{.path = "/a b.json", .reason = "crashed"}}};
     qn_bad_parts_write(&text, &bad);
     assert_whole(&text, reads_bad);
-    qn_verdict_write(&text,
-                     &(struct qn_verdict){.status = 5, .strikes = 1, .import = true, .reason = "it is slow"});
+    qn_verdict_write(
+        &text,
+        &(struct qn_verdict){
+            .status = 5, .strikes = 1, .import = true, .without = "features.x", .reason = "it is slow"});
     struct qn_verdict verdict;
     assert_int_equal(qn_verdict_read(text.data, text.n, "it", &verdict, NULL), QUERN_OK);
     assert_true(verdict.import && !verdict.good && verdict.status == 5 && verdict.strikes == 1);
+    assert_string_equal(verdict.without, "features.x");
     assert_whole(&text, reads_verdict);
     struct qn_rating rating = {{0, 1.5, 1e9, 0.001}}, rating_back;
     qn_rating_write(&text, &rating);
@@ -103,11 +106,12 @@ static void test_foreign_records(void **state)
     static const char *const foreign[] = {
         "",
         "end\n",
-        "quern-verdict 0.0.0\ngood 1\nstatus 0\nstrikes 0\nimport 0\nreason \nend\n",
-        "quern-verdict " QN_VERSION "\ngood 2\nstatus 0\nstrikes 0\nimport 0\nreason \nend\n",
-        "quern-verdict " QN_VERSION "\ngood 1\nstatus -1\nstrikes 0\nimport 0\nreason \nend\n",
-        "quern-verdict " QN_VERSION "\ngood 1\nstatus 0\nstrikes 99999999999\nimport 0\nreason \nend\n",
-        "quern-verdict " QN_VERSION "\ngood 1\nstatus 0\nstrikes 0\nimport 2\nreason \nend\n",
+        "quern-verdict 0.0.0\ngood 1\nstatus 0\nstrikes 0\nimport 0\nwithout \nreason \nend\n",
+        "quern-verdict " QN_VERSION "\ngood 2\nstatus 0\nstrikes 0\nimport 0\nwithout \nreason \nend\n",
+        "quern-verdict " QN_VERSION "\ngood 1\nstatus -1\nstrikes 0\nimport 0\nwithout \nreason \nend\n",
+        "quern-verdict " QN_VERSION
+        "\ngood 1\nstatus 0\nstrikes 99999999999\nimport 0\nwithout \nreason \nend\n",
+        "quern-verdict " QN_VERSION "\ngood 1\nstatus 0\nstrikes 0\nimport 2\nwithout \nreason \nend\n",
         "quern-devices " QN_VERSION "\nstatus 0\nreason \nend\n"};
     for (size_t i = 0; i < QN_LEN(foreign); i++)
         assert_false(reads_verdict(foreign[i], strlen(foreign[i])));

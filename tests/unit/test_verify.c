@@ -2,6 +2,7 @@
  * is written cures it. */
 #include <quern/quern.h>
 
+#include "device/trial.h"
 #include "drivers/cpu/cpu.h"
 #include "test.h"
 
@@ -32,11 +33,17 @@ static int32_t broken_open(const struct quern_host *host, uint32_t index,
 static int32_t broken_prepare(struct quern_device *device, const struct quern_segment *segment,
                               struct quern_prepared **prepared, struct quern_error *err)
 {
-    const struct quern_node *node = quern_graph_node(segment->graph, segment->nodes[0]);
     broken.out = NULL;
-    if (node->op == QUERN_OP_MATMUL && quern_graph_value(segment->graph, node->in[1])->format == QUERN_Q4_0) {
-        broken.out = segment->bindings[node->out[0]].buffer;
-        broken.offset = segment->bindings[node->out[0]].offset;
+    for (uint32_t i = 0; i < segment->n_nodes; i++) {
+        const struct quern_node *node = quern_graph_node(segment->graph, segment->nodes[i]);
+        bool wanted = node->op == QUERN_OP_MATMUL &&
+                      (segment->n_nodes > 1
+                           ? quern_graph_value(segment->graph, node->out[0])->kind == QUERN_VALUE_OUTPUT
+                           : quern_graph_value(segment->graph, node->in[1])->format == QUERN_Q4_0);
+        if (wanted) {
+            broken.out = segment->bindings[node->out[0]].buffer;
+            broken.offset = segment->bindings[node->out[0]].offset;
+        }
     }
     return broken.cpu->prepare(device, segment, prepared, err);
 }
@@ -147,6 +154,31 @@ static void test_unsteady(void **state)
     (void)state;
 }
 
+/* The trial before a first use finds the feature, too. */
+static void test_blame(void **state)
+{
+    struct quern_callbacks cb = qn_callbacks_resolve(NULL);
+    const struct quern_host host = qn_device_host(&cb, NULL);
+    struct quern_error err = {.text = ""};
+    char without[96] = "";
+    for (int steady = 0; steady < 2; steady++) {
+        const struct quern_driver *driver = broken_driver(steady);
+        struct qn_device device = {.host = host}, cpu = {.host = host};
+        broken.n_runs = 0;
+        assert_int_equal(qn_device_open_plain(&cpu, broken.cpu, 0, NULL, 0, &err), QUERN_OK);
+        assert_int_equal(qn_device_open_plain(&device, driver, 0, NULL, 0, &err), QUERN_OK);
+        assert_int_equal(qn_trial_check(&cb, &device, &cpu, &err), QUERN_ERR_NUMERIC);
+        qn_device_close(&device);
+        assert_int_equal(qn_trial_blame(&cb, driver, &host, 0, NULL, 0, &cpu, without, &err), QUERN_OK);
+        assert_string_equal(without, "features.fused");
+        /* where it is none of the features */
+        assert_int_equal(qn_trial_blame(&cb, driver, &host, 1, NULL, 0, &cpu, without, &err),
+                         QUERN_ERR_NUMERIC);
+        qn_device_close(&cpu);
+    }
+    (void)state;
+}
+
 static void test_params(void **state)
 {
     struct quern_verify_result result;
@@ -166,6 +198,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_broken_feature),
         cmocka_unit_test(test_unsteady),
+        cmocka_unit_test(test_blame),
         cmocka_unit_test(test_params),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

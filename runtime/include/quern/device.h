@@ -42,8 +42,9 @@ struct quern_device_desc {
     const char *id;     /* what `device` in params takes: "cpu", "vulkan:0" */
     const char *driver; /* name of the driver */
     struct quern_device_info info;
-    uint32_t state;     /* enum quern_device_state */
-    const char *reason; /* why it is refused, else "" */
+    uint32_t state; /* enum quern_device_state */
+    const char
+        *reason; /* why it is refused, or what of it is off because it computes wrong results; else "" */
 };
 
 /* A driver, or a part of one, that was left out of the list. */
