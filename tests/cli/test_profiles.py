@@ -261,5 +261,46 @@ def test_tune():
     fails(1, *tune, says=["QUERN_PROFILE_DIR"])
 
 
+DUMP = cli.SOURCE / "tests" / "dumps" / "lavapipe.json"
+
+
+def test_dump():
+    """A device of another machine, written down, gets the profile that it has there."""
+    shown = quern("device", "show", "vulkan", "--replay", DUMP, "--json").json()
+    assert shown["name"].startswith("llvmpipe") and shown["match"]["driver"] == "llvmpipe"
+    assert shown["profile"] == ("lavapipe" if has_vulkan() else "generic")
+    # what is written of what was read is the same
+    again = quern("device", "dump", "vulkan", "--replay", DUMP).json()
+    written = cli.json.loads(DUMP.read_text())
+    for dump in (again, written):
+        del dump["devices"][0]["state"]  # which this machine knows of its own device
+    assert again == written
+    path = folder() / "bad.json"
+    for old, new, says in (('"type":	"software"', '"type":	"toaster"', "type"), ("{", "[", "JSON"),
+                           ('"vendor":	"0x10005"', '"vendor":	"lava"', "match"),
+                           ('"driver":	"vulkan",\n	"devices"', '"driver":	3,\n	"devices"', "driver")):
+        text = DUMP.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+        fails(1, "device", "list", "--replay", path, says=[str(path), says])
+
+
+def test_new():
+    """The beginning of a profile is a profile, and one for its device."""
+    for arguments in (["cpu"], ["vulkan", "--replay", DUMP] if has_vulkan() else ["cpu"]):
+        path = folder() / "new.yaml"
+        path.write_bytes(quern("device", "new", *arguments).out)
+        assert check(path) == ["ok"], check(path)
+        name = re.search(r"^name: (\S+)$", path.read_text(), re.M).group(1)
+        shown = quern("device", "show", *arguments, "--profile", path, "--json").json()
+        assert shown["profile"] == name
+        # with a setting taken out of its comment, it says it
+        text = path.read_text().replace("# weights:\n#   layout:", "weights:\n  layout: file")
+        path.write_text(text)
+        assert check(path) == ["ok"], check(path)
+    fails(2, "device", "new", says=["expected the ID"])
+    fails(1, "device", "new", "vulkan:77", says=["no device"])
+
+
 if __name__ == "__main__":
     cli.main(globals())

@@ -1,15 +1,10 @@
 /* quern device: what could run a model here, and what is known of it. */
-#include "common.h"
+#include "device_json.h"
+#include "replay.h"
 #include "term.h"
 #include "verbs.h"
 
 #include <string.h>
-
-static const char *type_name(uint32_t type)
-{
-    static const char *const name[] = {"cpu", "integrated-gpu", "discrete-gpu", "npu", "software", "null"};
-    return type < ARG_N(name) ? name[type] : "other";
-}
 
 static const char *state_name(uint32_t state)
 {
@@ -17,16 +12,9 @@ static const char *state_name(uint32_t state)
     return state < ARG_N(name) ? name[state] : "other";
 }
 
-struct device_options {
-    const char *profile;
-    bool json, verbose;
-};
-
 /* ---- one device ---- */
 
-/* Calls `each` for the lines "name: value" of the facts. */
-static void each_fact(const char *facts, void (*each)(void *user, const char *name, const char *value),
-                      void *user)
+void each_fact(const char *facts, void (*each)(void *user, const char *name, const char *value), void *user)
 {
     char line[1024];
     while (*facts) {
@@ -46,11 +34,18 @@ static void put_fact(void *user, const char *name, const char *value)
     json_put_text(user, name, value);
 }
 
-static cJSON *device_as_json(const struct quern_device_desc *d)
+cJSON *device_as_json(const struct quern_device_desc *d)
 {
-    cJSON *item = json_object(), *facts = json_object();
+    cJSON *item = json_object(), *facts = json_object(), *match = json_object();
+    char number[2][16];
+    snprintf(number[0], sizeof number[0], "0x%04x", d->info.vendor_id);
+    snprintf(number[1], sizeof number[1], "0x%04x", d->info.device_id);
+    json_put_text(match, "vendor", number[0]);
+    json_put_text(match, "device_id", number[1]);
+    json_put_text(match, "driver", d->info.driver_name);
+    json_put_text(match, "driver_version", d->info.driver_version);
     json_put_text(item, "id", d->id);
-    json_put_text(item, "type", type_name(d->info.type));
+    json_put_text(item, "type", device_type_name(d->info.type));
     json_put_text(item, "name", d->info.name);
     json_put_text(item, "driver", d->driver);
     json_put_text(item, "driver_version", d->info.driver);
@@ -59,6 +54,7 @@ static cJSON *device_as_json(const struct quern_device_desc *d)
     json_put_text(item, "state", state_name(d->state));
     json_put_text(item, "reason", d->reason);
     json_put_text(item, "identity", d->info.identity);
+    json_put(item, "match", match);
     each_fact(d->info.facts, put_fact, facts);
     json_put(item, "facts", facts);
     return item;
@@ -76,7 +72,7 @@ static void print_device(const struct quern_device_desc *d)
     char memory[32];
     table_start(&table, "ll", (const char *const[]){"id", d->id});
     print_fact(&table, "name", d->info.name);
-    print_fact(&table, "type", type_name(d->info.type));
+    print_fact(&table, "type", device_type_name(d->info.type));
     print_fact(&table, "driver", d->info.driver);
     print_fact(&table, "features", d->info.features);
     print_fact(&table, "memory", d->info.memory ? human_bytes(d->info.memory, memory) : "-");
@@ -118,7 +114,7 @@ static void print_list(const struct quern_device_list *list)
         const struct quern_device_desc *d = quern_device_list_at(list, i);
         char memory[32];
         table_cell(&table, "%s", d->id);
-        table_cell(&table, "%s", type_name(d->info.type));
+        table_cell(&table, "%s", device_type_name(d->info.type));
         table_cell(&table, "%s", d->info.name);
         table_cell(&table, "%s", d->info.memory ? human_bytes(d->info.memory, memory) : "-");
         table_cell(&table, "%s", d->info.driver);
@@ -142,15 +138,19 @@ static void print_list(const struct quern_device_list *list)
         printf("quern device forget gives them another chance.\n");
 }
 
-/* The list, made anew, and the setup that it lives on. On failure the line is written; both are finished all
- * the same. */
-static int make_list(const struct device_options *options, struct device_setup *setup,
+int device_list_make(const struct device_options *options, struct device_setup *setup,
                      struct quern_device_list **list)
 {
     struct quern_error err = {0};
+    const struct quern_driver *replayed = NULL;
     *list = NULL;
     int code = device_setup(setup, options->profile, options->verbose);
     struct quern_device_params params = device_params(setup, true);
+    if (code == EXIT_DONE && options->replay) {
+        code = replay_open(options->replay, &replayed);
+        params.drivers = &replayed;
+        params.n_drivers = 1;
+    }
     if (code == EXIT_DONE && quern_device_list_create(list, &params, &err) != QUERN_OK)
         code = fault(NULL, &err);
     return code;
@@ -161,7 +161,7 @@ static int run_device_list(const void *options, const struct arg_list *rest)
     const struct device_options *o = options;
     struct device_setup setup;
     struct quern_device_list *list;
-    int code = make_list(o, &setup, &list);
+    int code = device_list_make(o, &setup, &list);
     if (code == EXIT_DONE)
         (o->json ? list_as_json : print_list)(list);
     quern_device_list_destroy(&list);
@@ -172,6 +172,8 @@ static int run_device_list(const void *options, const struct arg_list *rest)
 static const struct arg_option device_args[] = {
     {"--profile", ARG_FILE, offsetof(struct device_options, profile), "FILE",
      "a device profile that counts more than all others"},
+    {"--replay", ARG_FILE, offsetof(struct device_options, replay), "FILE",
+     "devices that quern device dump wrote down"},
     {"--json", ARG_FLAG, offsetof(struct device_options, json), NULL, "as JSON"},
     {"-v, --verbose", ARG_FLAG, offsetof(struct device_options, verbose), NULL, "tell what happens"},
 };
@@ -193,9 +195,7 @@ const struct verb verb_device_list = {
 
 /* ---- show ---- */
 
-/* Place in the list of the device of that id, or of "driver:number" also where the driver has but one; the
- * list's length: there is none. */
-static size_t find_device(const struct quern_device_list *list, const char *wanted)
+size_t device_find(const struct quern_device_list *list, const char *wanted, int *code)
 {
     size_t i = 0;
     for (; i < quern_device_list_count(list); i++) {
@@ -203,8 +203,9 @@ static size_t find_device(const struct quern_device_list *list, const char *want
         char first[80];
         snprintf(first, sizeof first, "%s:0", d->id);
         if (strcmp(d->id, wanted) == 0 || (strcmp(d->id, d->driver) == 0 && strcmp(first, wanted) == 0))
-            break;
+            return i;
     }
+    *code = fault_text(NULL, "there is no device \"%s\"; see quern device list", wanted);
     return i;
 }
 
@@ -272,11 +273,9 @@ static int run_device_show(const void *options, const struct arg_list *rest)
     struct quern_device_list *list;
     if (rest->n == 0)
         return verb_usage(&verb_device_show, "expected the ID of a device");
-    int code = make_list(o, &setup, &list);
-    size_t found = code == EXIT_DONE ? find_device(list, rest->items[0]) : 0;
-    if (code == EXIT_DONE && found == quern_device_list_count(list))
-        code = fault_text(NULL, "there is no device \"%s\"; see quern device list", rest->items[0]);
-    else if (code == EXIT_DONE && o->json) {
+    int code = device_list_make(o, &setup, &list);
+    size_t found = code == EXIT_DONE ? device_find(list, rest->items[0], &code) : 0;
+    if (code == EXIT_DONE && o->json) {
         cJSON *item = device_as_json(quern_device_list_at(list, found));
         put_settings(item, list, found);
         json_end(item, true, stdout);

@@ -185,6 +185,13 @@ void device_setup_finish(struct device_setup *setup)
     quern_profiles_close(&setup->profiles);
 }
 
+const char *device_type_name(uint32_t type)
+{
+    static const char *const name[DEVICE_TYPES] = {"cpu", "integrated-gpu", "discrete-gpu",
+                                                   "npu", "software",       "null"};
+    return type < DEVICE_TYPES ? name[type] : "other";
+}
+
 struct quern_device_params device_params(const struct device_setup *setup, bool fresh)
 {
     return *quern_device_params(.callbacks = &setup->callbacks, .settings = setup->settings,
