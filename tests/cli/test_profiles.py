@@ -241,7 +241,7 @@ def test_schema():
             continue
         assert list(validator.iter_errors(yaml.safe_load(text))), f"{kind} passes"
 def test_tune():
-    tune = ["device", "tune", "cpu", "threads", "--seconds", "0.001"]
+    tune = ["device", "tune", "cpu", "threads", "--seconds", "0.001", "--bytes", "100000"]
     report = quern(*tune, "--dry-run", "--json").json()
     assert report["saved"] == "" and [row["kernel"] for row in report["rows"]] == ["threads"]
     path = folder()

@@ -106,10 +106,11 @@ static void print_profile(const struct quern_device_list *list, size_t index,
     const char *profile;
     struct settings settings = {.driver = d->driver};
     (void)quern_device_list_values(list, index, &profile, &values);
-    printf("# A device profile: drivers/profiles/schema.md explains it, quern device check FILE checks it, and\n"
-           "# quern device show %s --profile FILE shows what it makes of this device.\n"
-           "quern-profile: 1\n",
-           d->id);
+    printf(
+        "# A device profile: drivers/profiles/schema.md explains it, quern device check FILE checks it, and\n"
+        "# quern device show %s --profile FILE shows what it makes of this device.\n"
+        "quern-profile: 1\n",
+        d->id);
     print_name(d->info.name);
     printf("about: ");
     print_quoted(d->info.name);
@@ -123,7 +124,8 @@ static void print_profile(const struct quern_device_list *list, size_t index,
     printf("\n# What the device says of itself: features %s\n", d->info.features);
     each_fact(d->info.facts, print_fact, NULL);
     printf("\n# What does not work, each with a reason and a link; quern device verify %s finds it.\n"
-           "# quirks:\n#   - features: {NAME: off}\n#     driver-version: \"<1.2.3\"\n#     reason: what went wrong\n"
+           "# quirks:\n#   - features: {NAME: off}\n#     driver-version: \"<1.2.3\"\n#     reason: what "
+           "went wrong\n"
            "#     link: https://...\n\n# What may be said besides. Say only what you have a reason for.\n",
            d->id);
     quern_profiles_each_setting(profiles, print_setting, &settings);
@@ -155,7 +157,8 @@ const struct verb verb_device_new = {
     .name = "device new",
     .summary = "Writes the beginning of a profile for a device.",
     .synopsis = "ID > FILE",
-    .details = "What the profile matches is filled in; what the device says of itself, and everything that can be said "
+    .details = "What the profile matches is filled in; what the device says of itself, and everything that "
+               "can be said "
                "about it, with its range, stands in comments.",
     .tables = {{"Options", new_args, ARG_N(new_args), 0}},
     .max_rest = 1,
@@ -193,7 +196,8 @@ const struct verb verb_device_dump = {
     .name = "device dump",
     .summary = "Writes down all that a driver says of a device.",
     .synopsis = "ID > FILE",
-    .details = "With --replay FILE, quern device list, show and new take the file's device in place of this machine's.",
+    .details = "With --replay FILE, quern device list, show and new take the file's device in place of this "
+               "machine's.",
     .tables = {{"Options", new_args, ARG_N(new_args), 0}},
     .max_rest = 1,
     .defaults = &(const struct device_options){0},

@@ -8,6 +8,7 @@
 struct tune_options {
     const char *profile;
     double seconds;
+    int64_t bytes;
     bool again, dry_run, json, verbose;
 };
 
@@ -78,8 +79,8 @@ static int tune(const struct tune_options *o, const struct arg_list *rest, struc
     enum quern_status status = quern_device_tune(
         &devices,
         quern_tune_params(.device = rest->items[0], .only = only.data, .seconds = o->seconds,
-                          .save_to = o->dry_run ? NULL : setup->profile_dir, .again = o->again, .row = on_row,
-                          .user = &report),
+                          .bytes = (uint64_t)o->bytes, .save_to = o->dry_run ? NULL : setup->profile_dir,
+                          .again = o->again, .row = on_row, .user = &report),
         &result, &err);
     term_status_end();
     int code = EXIT_DONE;
@@ -113,6 +114,8 @@ static int run_device_tune(const void *options, const struct arg_list *rest)
 #define AT(member) offsetof(struct tune_options, member)
 static const struct arg_option tune_args[] = {
     {"--seconds", ARG_REAL, AT(seconds), "S", "of each measurement", 0.001, 60},
+    {"--bytes", ARG_INT, AT(bytes), "N", "of the weights that a token reads in it; 0: more than caches hold",
+     0, 1e12},
     {"--again", ARG_FLAG, AT(again), NULL, "measure anew what an earlier run has measured"},
     {"--dry-run", ARG_FLAG, AT(dry_run), NULL, "write nothing"},
     {"--profile", ARG_FILE, AT(profile), "FILE", "a device profile that counts more than all others"},

@@ -9,8 +9,8 @@ struct device_options {
     bool json, verbose;
 };
 
-/* The list, made anew, and the setup that it lives on. On failure the line is written; both are finished all the
- * same. */
+/* The list, made anew, and the setup that it lives on. On failure the line is written; both are finished all
+ * the same. */
 int device_list_make(const struct device_options *options, struct device_setup *setup,
                      struct quern_device_list **list);
 /* Place of the device of that id; without one, the line is written and *code is set. */

@@ -24,8 +24,9 @@ static int32_t replay_probe(const struct quern_host *host, struct quern_device_i
     return QUERN_OK;
 }
 
-static int32_t no_device(const struct quern_host *host, uint32_t index, const struct quern_profile_view *profile,
-                         struct quern_device **device, struct quern_error *err)
+static int32_t no_device(const struct quern_host *host, uint32_t index,
+                         const struct quern_profile_view *profile, struct quern_device **device,
+                         struct quern_error *err)
 {
     *device = NULL;
     snprintf(err->text, sizeof err->text, "%s is a device of another machine, written down in a file",
@@ -96,7 +97,8 @@ static int take_device(const char *path, const cJSON *item, struct quern_device_
     if (!cJSON_IsNumber(memory) || !(memory->valuedouble >= 0 && memory->valuedouble < 1e18))
         return wrong(path, "memory", "a number of bytes");
     info->memory = (uint64_t)memory->valuedouble;
-    if (!take_number(match, "vendor", &info->vendor_id) || !take_number(match, "device_id", &info->device_id) ||
+    if (!take_number(match, "vendor", &info->vendor_id) ||
+        !take_number(match, "device_id", &info->device_id) ||
         !take_text(match, "driver", info->driver_name, sizeof info->driver_name) ||
         !take_text(match, "driver_version", info->driver_version, sizeof info->driver_version))
         return wrong(path, "match", "vendor, device_id, driver and driver_version as texts");
@@ -136,7 +138,7 @@ int replay_open(const char *path, const struct quern_driver **driver)
                                           .abi = QUERN_DRIVER_ABI,
                                           .name = replay.name,
                                           .probe = replay_probe,
- .open = no_device};
+                                          .open = no_device};
     *driver = &replay.driver;
     return code;
 }
