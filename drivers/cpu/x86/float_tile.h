@@ -31,14 +31,20 @@ QN_INLINE vf qn_float_load_n(enum qn_float_kind kind, const void *w, size_t i, s
                                  : vf_load_bhalf_n((const uint16_t *)w + i, n);
 }
 
-/* y += one piece of n products, for `rows` rows and `tokens` tokens (constants). */
+/* y += one piece of n products, for `rows` rows and `tokens` tokens (constants). next: weights to ask for
+ * meanwhile, as many as are read, as one stream: a few rows at a time read by themselves stop at half the
+ * bandwidth. NULL: none. */
 QN_INLINE void qn_float_block(enum qn_float_kind kind, int rows, int tokens, const char *w, size_t row_bytes,
-                              size_t n, const char *x, size_t x_stride, float *y, size_t y_stride, bool first)
+                              size_t n, const char *x, size_t x_stride, const char *next, float *y,
+                              size_t y_stride, bool first)
 {
+    const size_t element = kind == QN_KIND_F32 ? 4 : 2, each = (size_t)rows * LANES * element;
     vf acc[PIECE_TOKENS][PIECE_ROWS];
     QN_UNROLL for (int t = 0; t < tokens; t++) QN_UNROLL for (int r = 0; r < rows; r++) acc[t][r] = vf_zero();
     size_t i = 0;
     for (; i + LANES <= n; i += LANES) {
+        for (size_t at = 0; next && at < each; at += 64)
+            _mm_prefetch(next + i * element * (size_t)rows + at, _MM_HINT_T1);
         vf have[PIECE_TOKENS];
         QN_UNROLL for (int t = 0; t < tokens; t++) have[t] =
             vf_load((const float *)(const void *)(x + (size_t)t * x_stride) + i);
@@ -71,19 +77,19 @@ QN_INLINE void qn_float_block(enum qn_float_kind kind, int rows, int tokens, con
 
 /* One piece of `rows` rows for all tokens. */
 QN_INLINE void qn_float_tokens(enum qn_float_kind kind, int rows, const char *w, size_t row_bytes, size_t n,
-                               const char *x, size_t x_stride, uint32_t n_tokens, float *y, size_t y_stride,
-                               bool first)
+                               const char *x, size_t x_stride, uint32_t n_tokens, const char *next, float *y,
+                               size_t y_stride, bool first)
 {
     uint32_t t = 0;
     for (; t + PIECE_TOKENS <= n_tokens; t += PIECE_TOKENS)
         qn_float_block(kind, rows, PIECE_TOKENS, w, row_bytes, n, x + t * x_stride, x_stride,
-                       y + t * y_stride, y_stride, first);
+                       t == 0 ? next : NULL, y + t * y_stride, y_stride, first);
     for (; t + 2 <= n_tokens; t += 2)
-        qn_float_block(kind, rows, 2, w, row_bytes, n, x + t * x_stride, x_stride, y + t * y_stride, y_stride,
-                       first);
+        qn_float_block(kind, rows, 2, w, row_bytes, n, x + t * x_stride, x_stride, t == 0 ? next : NULL,
+                       y + t * y_stride, y_stride, first);
     for (; t < n_tokens; t++)
-        qn_float_block(kind, rows, 1, w, row_bytes, n, x + t * x_stride, x_stride, y + t * y_stride, y_stride,
-                       first);
+        qn_float_block(kind, rows, 1, w, row_bytes, n, x + t * x_stride, x_stride, t == 0 ? next : NULL,
+                       y + t * y_stride, y_stride, first);
 }
 
 QN_INLINE void qn_float_matmul(enum qn_float_kind kind, size_t element, const void *w, size_t row_bytes,
@@ -96,11 +102,12 @@ QN_INLINE void qn_float_matmul(enum qn_float_kind kind, size_t element, const vo
             const size_t n = k - from < PIECE_LEN ? k - from : PIECE_LEN;
             const char *at = (const char *)w + r * row_bytes + from * element;
             const char *have = (const char *)x + from * sizeof(float);
+            const char *next = (const char *)w + (r + rows) * row_bytes + from * element * rows;
             if (rows == PIECE_ROWS)
-                qn_float_tokens(kind, PIECE_ROWS, at, row_bytes, n, have, x_stride, n_tokens, y + r, y_stride,
-                                from == 0);
+                qn_float_tokens(kind, PIECE_ROWS, at, row_bytes, n, have, x_stride, n_tokens, next, y + r,
+                                y_stride, from == 0);
             else
-                qn_float_tokens(kind, 1, at, row_bytes, n, have, x_stride, n_tokens, y + r, y_stride,
+                qn_float_tokens(kind, 1, at, row_bytes, n, have, x_stride, n_tokens, next, y + r, y_stride,
                                 from == 0);
         }
         r += rows;
@@ -125,10 +132,10 @@ static inline void qn_decoded_matmul(const struct qn_format *format,
                 dequantise(at + i * row_bytes, decoded[i], n);
             if (rows == PIECE_ROWS)
                 qn_float_tokens(QN_KIND_F32, PIECE_ROWS, (const char *)decoded, sizeof decoded[0], n, have,
-                                x_stride, n_tokens, y + r, y_stride, from == 0);
+                                x_stride, n_tokens, NULL, y + r, y_stride, from == 0);
             else
                 qn_float_tokens(QN_KIND_F32, 1, (const char *)decoded, sizeof decoded[0], n, have, x_stride,
-                                n_tokens, y + r, y_stride, from == 0);
+                                n_tokens, NULL, y + r, y_stride, from == 0);
         }
         r += rows;
     }
