@@ -11,7 +11,7 @@
 #include <time.h>
 
 struct bench_options {
-    const char *models, *prompts, *gens, *pairs, *threads, *batches, *depths, *kv_k, *kv_v, *device;
+    const char *models, *prompts, *gens, *pairs, *threads, *batches, *depths, *kv_k, *kv_v, *device, *profile;
     int64_t repeat, output;
     bool no_warmup, no_mmap, no_repack, exact, verbose, start;
 };
@@ -385,6 +385,7 @@ static int run_model(struct bench *bench, const char *model, int64_t threads)
     struct loaded loaded;
     struct model_options load = {.model = model,
                                  .device = o->device,
+                                 .profile = o->profile,
                                  .threads = threads,
                                  .exact = o->exact,
                                  .no_mmap = o->no_mmap,
@@ -482,6 +483,7 @@ static const struct arg_option bench_args[] = {
     {"-ctv, --cache-type-v", ARG_TEXT, AT(kv_v), "TYPE,...", "format of values"},
     {"-o, --output", ARG_CHOICE, AT(output), OUT_WORDS, "form of the result"},
     {"--device, -dev", ARG_TEXT, AT(device), "LIST", "devices to use; see quern device list"},
+    {"--profile", ARG_FILE, AT(profile), "FILE", "a device profile that counts more than all others"},
     {"--start", ARG_FLAG, AT(start), NULL,
      "time until the first token instead, by parts: with an empty cache (cold), and again (warm)"},
     {"--no-warmup", ARG_FLAG, AT(no_warmup), NULL, "no run before the first that counts"},
