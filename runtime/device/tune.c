@@ -256,7 +256,7 @@ static void time_values(struct work *w, uint32_t t, char values[MOST_VALUES][QN_
         took[v] = INFINITY;
         if (w->status || (ordered && worse >= 2))
             continue;
-        snprintf(candidate[t].value, QN_SETTING_VALUE, "%s", values[v]);
+        memcpy(candidate[t].value, values[v], QN_SETTING_VALUE);
         took[v] = measure(w, candidate);
         worse = isfinite(took[v]) && took[v] > least * NOT_PAYING ? worse + 1 : 0;
         least = fmin(least, took[v]);
@@ -279,7 +279,7 @@ static bool search_one(struct work *w, uint32_t t, double *seconds)
         if (n == 0 || !(took[v] < *seconds * FASTER))
             return false;
         memcpy(candidate, w->best, sizeof candidate);
-        snprintf(candidate[t].value, QN_SETTING_VALUE, "%s", values[v]);
+        memcpy(candidate[t].value, values[v], QN_SETTING_VALUE);
         took[v] = INFINITY;
         double before, after;
         compare(w, w->best, candidate, &before, &after);

@@ -50,7 +50,7 @@ class Terminal:
     def expect(self, text):
         """Waits until `text` is shown; returns what came before it."""
         text = text if isinstance(text, bytes) else text.encode()
-        until = time.monotonic() + 4 * cli.PATIENCE
+        until = time.monotonic() + 12 * cli.PATIENCE
         while (found := self.shown.find(text, self.at)) < 0:
             if not self._more(until):
                 raise AssertionError(f"{text!r} never came; instead: {self.shown[self.at:]!r}")
@@ -59,7 +59,7 @@ class Terminal:
 
     def edits(self):
         """Waits until the command reads key by key."""
-        until = time.monotonic() + 4 * cli.PATIENCE
+        until = time.monotonic() + 12 * cli.PATIENCE
         while termios.tcgetattr(self.fd)[3] & termios.ICANON:
             if time.monotonic() > until:
                 raise AssertionError("it never began to edit a line")
@@ -67,7 +67,7 @@ class Terminal:
 
     def ends(self):
         """Waits for the end of the command; returns its exit code."""
-        until = time.monotonic() + 4 * cli.PATIENCE
+        until = time.monotonic() + 12 * cli.PATIENCE
         while self._more(until):
             pass
         while time.monotonic() < until:
