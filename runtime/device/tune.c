@@ -137,15 +137,22 @@ static bool stopped(struct work *w)
     return w->status != QUERN_OK;
 }
 
-/* Geometric mean of the cases' seconds with the choice; INFINITY: it cannot be used. */
-static double measure(struct work *w, const struct chosen *chosen)
+/* Opens the device with the choice; false: it cannot be used. */
+static bool open_with(struct work *w, const struct chosen *chosen, struct qn_device *device)
 {
     char names[MOST_TUNABLES][QN_SETTING_NAME];
     struct quern_setting settings[MOST_TUNABLES];
-    struct qn_device device;
     struct quern_error err;
     uint32_t n = make_settings(w, chosen, names, settings);
-    if (stopped(w) || !fits(w, settings, n) || qn_workbench_open(&w->bench, settings, n, &device, &err))
+    return fits(w, settings, n) && !qn_workbench_open(&w->bench, settings, n, device, &err);
+}
+
+/* Geometric mean of the cases' seconds with the choice; INFINITY: it cannot be used. */
+static double measure(struct work *w, const struct chosen *chosen)
+{
+    struct qn_device device;
+    struct quern_error err;
+    if (stopped(w) || !open_with(w, chosen, &device))
         return INFINITY;
     double sum = 0, best;
     for (uint32_t i = 0; i < w->n_cases; i++) {
@@ -195,12 +202,8 @@ static void verify_case(const struct qn_op_case *listed, void *user)
 /* Whether the device computes what it should with the choice. */
 static bool is_right(struct work *w, const struct chosen *chosen)
 {
-    char names[MOST_TUNABLES][QN_SETTING_NAME];
-    struct quern_setting settings[MOST_TUNABLES];
     struct qn_device device;
-    struct quern_error err;
-    uint32_t n = make_settings(w, chosen, names, settings);
-    if (qn_workbench_open(&w->bench, settings, n, &device, &err))
+    if (!open_with(w, chosen, &device))
         return false;
     struct picked picked = {.w = w,
                             .verifier = {.cb = &w->bench.cb,
@@ -521,18 +524,16 @@ static void progress_row(struct work *w)
 
 static enum quern_status choose(struct work *w, const char *only, struct quern_error *err)
 {
-    char name[64];
-    for (const char *at = only ? only : ""; *at; at += strspn(at, " ,")) {
-        size_t n = strcspn(at, " ,"), k = 0;
-        snprintf(name, sizeof name, "%.*s", (int)(n < sizeof name ? n : sizeof name - 1), at);
-        while (k < QN_LEN(kernels) && strcmp(kernels[k].name, name) != 0)
+    char word[QN_WORD];
+    while (only && qn_list_word(&only, word)) {
+        size_t k = 0;
+        while (k < QN_LEN(kernels) && strcmp(kernels[k].name, word) != 0)
             k++;
         if (k < QN_LEN(kernels))
             w->any_kernel = w->kernel[k] = true;
-        else if (n > 0 && (!qn_op_choose(&w->choice, name) || w->choice.any_op))
+        else if (!qn_op_choose(&w->choice, word) || w->choice.any_op)
             return qn_fail(err, QUERN_ERR_PARAM, "\"%s\" is no kernel that is tuned, and no number format",
-                           name);
-        at += n;
+                           word);
     }
     return QUERN_OK;
 }

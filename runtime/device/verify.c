@@ -234,14 +234,10 @@ static void progress_row(struct work *w)
 
 static enum quern_status choose(struct work *w, const char *only, struct quern_error *err)
 {
-    char name[64];
-    for (const char *at = only ? only : ""; *at; at += strspn(at, " ,")) {
-        size_t n = strcspn(at, " ,");
-        snprintf(name, sizeof name, "%.*s", (int)(n < sizeof name ? n : sizeof name - 1), at);
-        if (n > 0 && !qn_op_choose(&w->choice, name))
-            return qn_fail(err, QUERN_ERR_PARAM, "\"%s\" is no operation or number format", name);
-        at += n;
-    }
+    char word[QN_WORD];
+    while (only && qn_list_word(&only, word))
+        if (!qn_op_choose(&w->choice, word))
+            return qn_fail(err, QUERN_ERR_PARAM, "\"%s\" is no operation or number format", word);
     return QUERN_OK;
 }
 

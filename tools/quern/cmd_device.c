@@ -83,6 +83,26 @@ static void print_device(const struct quern_device_desc *d)
     table_end(&table, stdout);
 }
 
+int device_do(const struct verb *verb, const char *profile, bool verbose, const struct arg_list *rest,
+              int (*work)(const void *options, const struct device_work *work), const void *options)
+{
+    struct device_setup setup;
+    struct buffer only = {0};
+    if (rest->n == 0)
+        return verb_usage(verb, "expected the ID of a device");
+    for (size_t i = 1; i < rest->n; i++) {
+        buffer_put(&only, rest->items[i], strlen(rest->items[i]));
+        buffer_put(&only, " ", 1);
+    }
+    buffer_put(&only, "", 1);
+    int code = device_setup(&setup, profile, verbose);
+    if (code == EXIT_DONE)
+        code = work(options, &(struct device_work){rest->items[0], only.data, &setup});
+    device_setup_finish(&setup);
+    buffer_finish(&only);
+    return code;
+}
+
 /* ---- list ---- */
 
 static void list_as_json(const struct quern_device_list *list)

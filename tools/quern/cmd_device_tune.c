@@ -1,5 +1,5 @@
 /* quern device tune: what a device's kernels are fastest with, measured and kept. */
-#include "common.h"
+#include "device_json.h"
 #include "term.h"
 #include "verbs.h"
 
@@ -61,27 +61,27 @@ static void report_as_json(struct report *report, const struct quern_tune_result
     json_end(root, true, stdout);
 }
 
-static int tune(const struct tune_options *o, const struct arg_list *rest, struct device_setup *setup)
+static int tune(const void *options, const struct device_work *work)
 {
-    struct buffer only = {0};
-    for (size_t i = 1; i < rest->n; i++) {
-        buffer_put(&only, rest->items[i], strlen(rest->items[i]));
-        buffer_put(&only, " ", 1);
-    }
-    buffer_put(&only, "", 1);
+    const struct tune_options *o = options;
+    if (!o->dry_run && !work->setup->profile_dir[0])
+        return fault_text(NULL,
+                          "there is no folder for the overlay: QUERN_PROFILE_DIR is \"off\", or the user has "
+                          "none; --dry-run measures without it");
     struct report report = {.rows = o->json ? json_array() : NULL};
     if (!o->json)
         table_start(&report.table, "llrrl",
                     (const char *const[]){"KERNEL", "FORMAT", "TRIED", "GAIN", "SETTINGS"});
-    struct quern_device_params devices = device_params(setup, false);
+    struct quern_device_params devices = device_params(work->setup, false);
     struct quern_tune_result result;
     struct quern_error err = {0};
-    enum quern_status status = quern_device_tune(
-        &devices,
-        quern_tune_params(.device = rest->items[0], .only = only.data, .seconds = o->seconds,
-                          .bytes = (uint64_t)o->bytes, .save_to = o->dry_run ? NULL : setup->profile_dir,
-                          .again = o->again, .row = on_row, .user = &report),
-        &result, &err);
+    enum quern_status status =
+        quern_device_tune(&devices,
+                          quern_tune_params(.device = work->id, .only = work->only, .seconds = o->seconds,
+                                            .bytes = (uint64_t)o->bytes,
+                                            .save_to = o->dry_run ? NULL : work->setup->profile_dir,
+                                            .again = o->again, .row = on_row, .user = &report),
+                          &result, &err);
     term_status_end();
     int code = EXIT_DONE;
     if (status != QUERN_OK)
@@ -90,25 +90,13 @@ static int tune(const struct tune_options *o, const struct arg_list *rest, struc
         (o->json ? report_as_json : print_report)(&report, &result);
     else
         cJSON_Delete(report.rows);
-    buffer_finish(&only);
     return code;
 }
 
 static int run_device_tune(const void *options, const struct arg_list *rest)
 {
     const struct tune_options *o = options;
-    struct device_setup setup;
-    if (rest->n == 0)
-        return verb_usage(&verb_device_tune, "expected the ID of a device");
-    int code = device_setup(&setup, o->profile, o->verbose);
-    if (code == EXIT_DONE && !o->dry_run && !setup.profile_dir[0])
-        code = fault_text(NULL,
-                          "there is no folder for the overlay: QUERN_PROFILE_DIR is \"off\", or the user has "
-                          "none; --dry-run measures without it");
-    if (code == EXIT_DONE)
-        code = tune(o, rest, &setup);
-    device_setup_finish(&setup);
-    return code;
+    return device_do(&verb_device_tune, o->profile, o->verbose, rest, tune, o);
 }
 
 #define AT(member) offsetof(struct tune_options, member)

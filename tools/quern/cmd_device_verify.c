@@ -1,5 +1,5 @@
 /* quern device verify: proof that a device computes what it should, as a report. */
-#include "common.h"
+#include "device_json.h"
 #include "term.h"
 #include "verbs.h"
 
@@ -87,27 +87,23 @@ static void report_as_json(struct report *report, const struct quern_verify_resu
     json_end(root, true, stdout);
 }
 
-static int verify(const struct verify_options *o, const struct arg_list *rest, struct device_setup *setup)
+static int verify(const void *options, const struct device_work *work)
 {
-    struct buffer only = {0};
-    for (size_t i = 1; i < rest->n; i++) {
-        buffer_put(&only, rest->items[i], strlen(rest->items[i]));
-        buffer_put(&only, " ", 1);
-    }
-    buffer_put(&only, "", 1);
+    const struct verify_options *o = options;
     struct report report = {.rows = o->json ? json_array() : NULL};
     if (!o->json)
         table_start(
             &report.table, "llrrrrl",
             (const char *const[]){"OPERATION", "FORMAT", "CASES", "FAILED", "ERROR", "FAST", "VERDICT"});
-    struct quern_device_params devices = device_params(setup, false);
+    struct quern_device_params devices = device_params(work->setup, false);
     struct quern_verify_result result;
     struct quern_error err = {0};
     enum quern_status status = quern_device_verify(
         &devices,
-        quern_verify_params(.device = rest->items[0], .only = only.data, .repeats = (uint32_t)o->repeats,
+        quern_verify_params(.device = work->id, .only = work->only, .repeats = (uint32_t)o->repeats,
                             .n_random = (uint32_t)o->n_random, .seed = (uint64_t)o->seed, .large = o->large,
-                            .save_to = o->save ? setup->profile_dir : NULL, .row = on_row, .user = &report),
+                            .save_to = o->save ? work->setup->profile_dir : NULL, .row = on_row,
+                            .user = &report),
         &result, &err);
     term_status_end();
     int code = status != QUERN_OK ? fault(NULL, &err) : result.n_failed == 0 ? EXIT_DONE : EXIT_FAULT;
@@ -116,21 +112,13 @@ static int verify(const struct verify_options *o, const struct arg_list *rest, s
     else
         cJSON_Delete(report.rows);
     buffer_finish(&report.faults);
-    buffer_finish(&only);
     return code;
 }
 
 static int run_device_verify(const void *options, const struct arg_list *rest)
 {
     const struct verify_options *o = options;
-    struct device_setup setup;
-    if (rest->n == 0)
-        return verb_usage(&verb_device_verify, "expected the ID of a device");
-    int code = device_setup(&setup, o->profile, o->verbose);
-    if (code == EXIT_DONE)
-        code = verify(o, rest, &setup);
-    device_setup_finish(&setup);
-    return code;
+    return device_do(&verb_device_verify, o->profile, o->verbose, rest, verify, o);
 }
 
 #define AT(member) offsetof(struct verify_options, member)

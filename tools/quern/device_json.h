@@ -3,6 +3,7 @@
 #define TOOL_DEVICE_JSON_H
 
 #include "common.h"
+#include "verbs.h"
 
 struct device_options {
     const char *profile, *replay;
@@ -15,6 +16,16 @@ int device_list_make(const struct device_options *options, struct device_setup *
                      struct quern_device_list **list);
 /* Place of the device of that id; without one, the line is written and *code is set. */
 size_t device_find(const struct quern_device_list *list, const char *wanted, int *code);
+
+/* What a verb does to one device, with the rest of its arguments as words. */
+struct device_work {
+    const char *id;
+    const char *only; /* words, separated by spaces */
+    struct device_setup *setup;
+};
+/* Does it to the device that the first argument names. */
+int device_do(const struct verb *verb, const char *profile, bool verbose, const struct arg_list *rest,
+              int (*work)(const void *options, const struct device_work *work), const void *options);
 
 /* Calls `each` for the lines "name: value" of the facts. */
 void each_fact(const char *facts, void (*each)(void *user, const char *name, const char *value), void *user);
