@@ -1,18 +1,14 @@
-/* 8-bit matrix work with the dot product instructions of Armv8.2. */
-#include "drivers/cpu/arm/q8_units.h"
+/* Kernels with the dot product instructions of Armv8.2: the products with 8-bit activations. The rest is that
+ * of neon.c. */
+#include "drivers/cpu/arm/vec_neon.h"
 
-#define ISA_NAME    "dotprod"
-#define NAME(lower) matmul_##lower##__dotprod
+#define QN_ISA_NAME "dotprod"
+#define QN_Q8_LIST  "drivers/cpu/vector/q8_kernels.inc"
+#include "drivers/cpu/vector/q8_decode.h"
 
-QN_INLINE int32x4_t dot16(int32x4_t sum, int8x16_t a, int8x16_t b)
-{
-    return vdotq_s32(sum, a, b);
-}
-
-#include "drivers/cpu/arm/q8_dot.inc"
-#include "drivers/cpu/arm/q8_formats.inc"
+#include "drivers/cpu/vector/fill_q8.h"
 
 void qn_kernels_dotprod(struct qn_kernels *kernels)
 {
-    fill_q8(kernels);
+    qn_fill_q8(kernels);
 }

@@ -2,11 +2,11 @@
 #include "drivers/cpu/x86/vec_avx2.h"
 
 #define QN_ISA_NAME "avx2"
-#define QN_Q8_LIST  "drivers/cpu/x86/q8_kernels.inc"
-#include "drivers/cpu/x86/q8_decode.h"
+#define QN_Q8_LIST  "drivers/cpu/vector/q8_kernels.inc"
+#include "drivers/cpu/vector/q8_decode.h"
 
-#include "drivers/cpu/x86/fill_q8.h"
-#include "drivers/cpu/x86/fill_float.h"
+#include "drivers/cpu/vector/fill_q8.h"
+#include "drivers/cpu/vector/fill_float.h"
 
 void qn_kernels_avx2(struct qn_kernels *kernels)
 {

@@ -2,10 +2,10 @@
 #include "drivers/cpu/x86/vec_avx512.h"
 
 #define QN_ISA_NAME "avx512_vnni"
-#define QN_Q8_LIST  "drivers/cpu/x86/q8_kernels_low.inc"
-#include "drivers/cpu/x86/q8_decode_low.h"
+#define QN_Q8_LIST  "drivers/cpu/vector/q8_kernels_low.inc"
+#include "drivers/cpu/vector/q8_decode_low.h"
 
-#include "drivers/cpu/x86/fill_q8.h"
+#include "drivers/cpu/vector/fill_q8.h"
 
 void qn_kernels_avx512_vnni_low(struct qn_kernels *kernels)
 {

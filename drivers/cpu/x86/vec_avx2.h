@@ -8,37 +8,44 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { LANES = 8 };
+enum { LANES = 8, REGISTERS = 16 };
 typedef __m256i vi;
 typedef __m256 vf;
+typedef vi vx;
+typedef vi vp;
 
 /* ---- integers ---- */
 
-#define vi_and(a, b)        _mm256_and_si256(a, b)
-#define vi_or(a, b)         _mm256_or_si256(a, b)
-#define vi_xor(a, b)        _mm256_xor_si256(a, b)
-#define vi_add(a, b)        _mm256_add_epi32(a, b)
-#define vi_sub(a, b)        _mm256_sub_epi32(a, b)
-#define vi_mul(a, b)        _mm256_mullo_epi32(a, b)
-#define vi_srl(a, n)        _mm256_srli_epi32(a, n)
-#define vi_sll(a, n)        _mm256_slli_epi32(a, n)
-#define vi_sra(a, n)        _mm256_srai_epi32(a, n)
-#define vi_max(a, b)        _mm256_max_epi32(a, b)
-#define vi_max_u32(a, b)    _mm256_max_epu32(a, b)
-#define vi_set(x)           _mm256_set1_epi32(x)
-#define vi_set_bytes(x)     _mm256_set1_epi8(x)
-#define vi_zero()           _mm256_setzero_si256()
-#define vi_look_up(t, i)    _mm256_shuffle_epi8(t, i)
-#define vi_load(p)          _mm256_loadu_si256((const __m256i *)(const void *)(p))
-#define vi_store(p, a)      _mm256_storeu_si256((__m256i *)(void *)(p), a)
-#define vi_fetch(p, i, n)   _mm256_i32gather_epi32((const int *)(const void *)(p), i, n)
-#define vi_table(p)         _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(p)))
-#define VI_HAS_DOT          0
-#define vi_pairs(w, x)      _mm256_maddubs_epi16(w, x)
-#define vi_add16(a, b)      _mm256_add_epi16(a, b)
-#define vi_join_pairs(a)    _mm256_madd_epi16(a, _mm256_set1_epi16(1))
-#define vi_abs_bytes(a)     _mm256_abs_epi8(a)
-#define vi_sign_bytes(x, w) _mm256_sign_epi8(x, w)
+#define vi_and(a, b)      _mm256_and_si256(a, b)
+#define vi_or(a, b)       _mm256_or_si256(a, b)
+#define vi_xor(a, b)      _mm256_xor_si256(a, b)
+#define vi_add(a, b)      _mm256_add_epi32(a, b)
+#define vi_sub(a, b)      _mm256_sub_epi32(a, b)
+#define vi_mul(a, b)      _mm256_mullo_epi32(a, b)
+#define vi_srl(a, n)      _mm256_srli_epi32(a, n)
+#define vi_sll(a, n)      _mm256_slli_epi32(a, n)
+#define vi_sra(a, n)      _mm256_srai_epi32(a, n)
+#define vi_max(a, b)      _mm256_max_epi32(a, b)
+#define vi_max_u32(a, b)  _mm256_max_epu32(a, b)
+#define vi_set(x)         _mm256_set1_epi32(x)
+#define vi_set_bytes(x)   _mm256_set1_epi8(x)
+#define vi_zero()         _mm256_setzero_si256()
+#define vi_look_up(t, i)  _mm256_shuffle_epi8(t, i)
+#define vi_load(p)        _mm256_loadu_si256((const __m256i *)(const void *)(p))
+#define vi_store(p, a)    _mm256_storeu_si256((__m256i *)(void *)(p), a)
+#define vi_fetch(p, i, n) _mm256_i32gather_epi32((const int *)(const void *)(p), i, n)
+#define vi_table(p)       _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#define vx_load(p, g)     vi_spread((p) + 4 * (g))
+#define V_HAS_DOT         0
+#define V_HAS_MATRIX      0
+#define V_DOT_UNSIGNED    0
+#define VP_PRODUCTS       2
+#define vp_zero()         vi_zero()
+#define vp_unsigned(w, x) _mm256_maddubs_epi16(w, x)
+#define vp_signed(w, x)   _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
+#define vp_add(a, b)      _mm256_add_epi16(a, b)
+#define vp_join(a)        _mm256_madd_epi16(a, _mm256_set1_epi16(1))
+#define v_ask_for(p)      _mm_prefetch((const char *)(p), _MM_HINT_T1)
 
 static inline vi vi_spread(const void *p)
 {

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { LANES = 16 };
+enum { LANES = 16, REGISTERS = 32 };
 typedef __m512i vi;
 typedef __m512 vf;
 
@@ -40,20 +40,32 @@ static inline vi vi_spread(const void *p)
     return _mm512_set1_epi32(*(const int *)p);
 }
 
-/* a[i] += sum of 4 products of unsigned bytes of w and signed bytes of x, in each lane. */
+/* Brings the bytes at p closer, to the second cache. */
+#define v_ask_for(p) _mm_prefetch((const char *)(p), _MM_HINT_T1)
+
+/* Products of the 4 bytes of weights in each lane with the 4 of activations that are number g, a constant, of
+ * those from p on. vi_dot() adds the sum of each 4 to a. Where V_HAS_DOT is 0, vp holds sums of VP_PRODUCTS
+ * products in 16 bits, and vp_join() has the sum of each lane. */
+typedef vi vx;
+typedef vi vp;
+#define vx_load(p, g) vi_spread((p) + 4 * (g))
+#define vp_zero()     vi_zero()
+#define V_HAS_MATRIX  0
 #ifdef __AVX512VNNI__
-#define VI_HAS_DOT      1
+#define V_HAS_DOT       1
+#define V_DOT_UNSIGNED  1 /* weights are unsigned bytes */
 #define vi_dot(a, w, x) _mm512_dpbusd_epi32(a, w, x)
 #else
-#define VI_HAS_DOT       0
-#define vi_pairs(w, x)   _mm512_maddubs_epi16(w, x)
-#define vi_add16(a, b)   _mm512_add_epi16(a, b)
-#define vi_join_pairs(a) _mm512_madd_epi16(a, _mm512_set1_epi16(1))
-#define vi_abs_bytes(a)  _mm512_abs_epi8(a)
-/* x with the sign of w, by bytes. */
-static inline vi vi_sign_bytes(vi x, vi w)
+#define V_HAS_DOT         0
+#define V_DOT_UNSIGNED    0
+#define VP_PRODUCTS       2
+#define vp_unsigned(w, x) _mm512_maddubs_epi16(w, x)
+#define vp_add(a, b)      _mm512_add_epi16(a, b)
+#define vp_join(a)        _mm512_madd_epi16(a, _mm512_set1_epi16(1))
+static inline vp vp_signed(vi w, vx x)
 {
-    return _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(w), _mm512_setzero_si512(), x);
+    vi with_sign = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(w), _mm512_setzero_si512(), x);
+    return _mm512_maddubs_epi16(_mm512_abs_epi8(w), with_sign);
 }
 #endif
 

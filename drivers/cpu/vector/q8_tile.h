@@ -1,4 +1,4 @@
-/* Products of quantised rows with 8-bit activations: one mechanism for every format and every x86 set.
+/* Products of quantised rows with 8-bit activations: one mechanism for every format and every set.
  *
  * A format's decoder (q8_decode.h) turns 256 weights of LANES rows into bytes with one row in each 32-bit
  * lane, 4 consecutive weights in a lane, and a scale (and minimum) per row and block. They are multiplied by
@@ -8,16 +8,17 @@
  * is decoded once for all tokens. Every element sees the same operations in the same order for any number of
  * tokens and rows, and in every layout of the weights. Includes nothing: a vocabulary (vec_*.h) comes first.
  */
-#ifndef QN_CPU_X86_Q8_TILE_H
-#define QN_CPU_X86_Q8_TILE_H
+#ifndef QN_CPU_VECTOR_Q8_TILE_H
+#define QN_CPU_VECTOR_Q8_TILE_H
 
-#include "drivers/cpu/x86/q8_rows.h"
+#include "drivers/cpu/vector/q8_rows.h"
 
 /* A tile is TILE_VECTORS vectors of rows wide; tokens are taken up to TILE_TOKENS at a time, so that their
- * sums stay in registers: 24 of 32, or 8 of 16. */
+ * sums stay in registers: with 16 lanes 24 of 32, beside two of weights; else 16 of 32 or 8 of 16, beside as
+ * many activations. */
 enum {
     TILE_LEN = 256, /* weights of each row */
-    TILE_VECTORS = LANES == 16 ? 2 : 1,
+    TILE_VECTORS = REGISTERS == 32 ? 2 : 1,
     TILE_TOKENS = LANES == 16 ? 6 : 4,
     TILE_ROWS = TILE_VECTORS * LANES,
     TILE_BLOCK_BYTES = 292, /* no 256 weights take more */
@@ -37,16 +38,16 @@ struct qn_q8_traits {
     int groups;     /* of 4 weights that share a scale: 4 or 8 */
     bool minimum;   /* tile.min is filled */
     int zero;       /* the byte that means 0: none or a power of two */
-    bool is_signed; /* bytes are signed: not possible where VI_HAS_DOT */
+    bool is_signed; /* bytes are signed: not possible where V_DOT_UNSIGNED */
     int largest;    /* magnitude of a byte */
 };
 
-/* Signed bytes for VI_HAS_DOT: 128 is added when decoding and taken off by `zero`. */
-#define QN_SIGNED_ZERO (VI_HAS_DOT ? 128 : 0)
-#define QN_SIGNED      (!VI_HAS_DOT)
+/* Signed bytes for V_DOT_UNSIGNED: 128 is added when decoding and taken off by `zero`. */
+#define QN_SIGNED_ZERO (V_DOT_UNSIGNED ? 128 : 0)
+#define QN_SIGNED      (!V_DOT_UNSIGNED)
 QN_INLINE vi vi_signed_bytes(vi q)
 {
-    return VI_HAS_DOT ? vi_xor(q, vi_set_bytes((char)0x80)) : q;
+    return V_DOT_UNSIGNED ? vi_xor(q, vi_set_bytes((char)0x80)) : q;
 }
 
 /* Where the tokens' packed rows are, advanced to the tile's weights. */
@@ -68,22 +69,40 @@ QN_INLINE void qn_q8_move(struct qn_q8_tokens *at, const struct qn_q8_traits *tr
                                   : (size_t)((const char *)row.sum16 - at->row) + first / 16 * 4;
 }
 
-/* sum += four products in each lane, of group g of a block; groups come in order. Without VI_HAS_DOT sums of
- * pairs stay in 16 bits for as many groups as fit; `pairs` keeps them meanwhile. */
-QN_INLINE void qn_q8_step(const struct qn_q8_traits *traits, int g, vi w, vi x, vi *pairs, vi *sum)
+/* sum += four products in each lane, of group g of a block; groups come in order. Without V_HAS_DOT sums stay
+ * in 16 bits for as many groups as fit; `part` keeps them meanwhile. */
+QN_INLINE void qn_q8_step(const struct qn_q8_traits *traits, int g, vi w, vx x, vp *part, vi *sum)
 {
-#if VI_HAS_DOT
+#if V_HAS_DOT
     *sum = vi_dot(*sum, w, x);
 #else
-    const int fit = 32767 / (2 * 127 * traits->largest), together = fit >= traits->groups ? traits->groups
-                                                                    : fit >= 4            ? 4
-                                                                    : fit >= 2            ? 2
-                                                                                          : 1;
-    vi two = traits->is_signed ? vi_pairs(vi_abs_bytes(w), vi_sign_bytes(x, w)) : vi_pairs(w, x);
-    *pairs = g % together == 0 ? two : vi_add16(*pairs, two);
+    const int fit = 32767 / (VP_PRODUCTS * 127 * traits->largest), together = fit >= traits->groups
+                                                                                  ? traits->groups
+                                                                              : fit >= 4 ? 4
+                                                                              : fit >= 2 ? 2
+                                                                                         : 1;
+    if (g % together == 0)
+        *part = traits->is_signed ? vp_signed(w, x) : vp_unsigned(w, x);
+    else
+        *part = vp_add(*part, traits->is_signed ? vp_signed(w, x) : vp_unsigned(w, x));
     if (g % together == together - 1)
-        *sum = vi_add(*sum, vi_join_pairs(*pairs));
+        *sum = vi_add(*sum, vp_join(*part));
 #endif
+}
+
+/* Group `group` of those from `first` on, for vector v of the tile. With V_HAS_MATRIX two groups, the even
+ * one of which comes before, are stored as 8 bytes of each row: half of the rows, then the others. */
+QN_INLINE void qn_q8_store(struct qn_q8_tile *tile, int v, int first, int group, vi q)
+{
+#if V_HAS_MATRIX
+    if (group % 2) {
+        uint8_t *even = tile->q[first + group - 1][v];
+        const vi before = vi_load(even);
+        vi_store(even, vi_zip_low(before, q));
+        q = vi_zip_high(before, q);
+    }
+#endif
+    vi_store(tile->q[first + group][v], q);
 }
 
 /* acc + d * (scale * (sum - zero * total) - min * total), `total` being the sum of the activations. */
@@ -104,26 +123,50 @@ QN_INLINE size_t qn_q8_scale_at(const struct qn_q8_traits *traits, size_t block)
     return traits->groups == 8 ? block : block / 2;
 }
 
-/* sum[t][v] += q x over one block. */
+/* sum[t][v] = q x over one block. With V_HAS_MATRIX by pairs of tokens, a single one with itself: a matrix
+ * has the sums of half of the rows, each with both. */
+#if V_HAS_MATRIX
+QN_INLINE void qn_q8_sums(const struct qn_q8_tile *tile, const struct qn_q8_traits *traits, size_t block,
+                          int vectors, int tokens, const char *const x[], vi sum[][TILE_VECTORS])
+{
+    const size_t groups = (size_t)traits->groups, first = block * groups;
+    vi half[2][TILE_TOKENS / 2][TILE_VECTORS];
+    QN_UNROLL for (int t = 0; t < tokens; t += 2) QN_UNROLL for (int v = 0; v < vectors; v++)
+        half[0][t / 2][v] = half[1][t / 2][v] = vi_zero();
+    QN_UNROLL for (size_t g = 0; g < groups; g += 2) QN_UNROLL for (int t = 0; t < tokens; t += 2)
+    {
+        const size_t at = (first + g) * 4;
+        const vi two = vi_join_eights(x[t] + at, x[t + 1 < tokens ? t + 1 : t] + at);
+        QN_UNROLL for (int v = 0; v < vectors; v++) QN_UNROLL for (size_t h = 0; h < 2; h++)
+            half[h][t / 2][v] = vi_matrix(half[h][t / 2][v], vi_load(tile->q[first + g + h][v]), two);
+    }
+    QN_UNROLL for (int t = 0; t < tokens; t++) QN_UNROLL for (int v = 0; v < vectors; v++) sum[t][v] =
+        t % 2 ? vi_odd(half[0][t / 2][v], half[1][t / 2][v]) : vi_even(half[0][t / 2][v], half[1][t / 2][v]);
+}
+#else
 QN_INLINE void qn_q8_sums(const struct qn_q8_tile *tile, const struct qn_q8_traits *traits, size_t block,
                           int vectors, int tokens, const char *const x[], vi sum[][TILE_VECTORS])
 {
     const int groups = traits->groups;
-    vi pairs[TILE_TOKENS][TILE_VECTORS];
-    QN_UNROLL for (int t = 0; t < tokens; t++) QN_UNROLL for (int v = 0; v < vectors; v++) pairs[t][v] =
-        vi_zero();
+    vp part[TILE_TOKENS][TILE_VECTORS];
+    QN_UNROLL for (int t = 0; t < tokens; t++) QN_UNROLL for (int v = 0; v < vectors; v++)
+    {
+        sum[t][v] = vi_zero();
+        part[t][v] = vp_zero();
+    }
     QN_UNROLL for (int g = 0; g < groups; g++)
     {
         vi w[TILE_VECTORS];
         QN_UNROLL for (int v = 0; v < vectors; v++) w[v] = vi_load(tile->q[block * groups + g][v]);
         QN_UNROLL for (int t = 0; t < tokens; t++)
         {
-            vi four = vi_spread(x[t] + (block * groups + g) * 4);
+            vx four = vx_load(x[t] + block * groups * 4, g);
             QN_UNROLL for (int v = 0; v < vectors; v++)
-                qn_q8_step(traits, g, w[v], four, &pairs[t][v], &sum[t][v]);
+                qn_q8_step(traits, g, w[v], four, &part[t][v], &sum[t][v]);
         }
     }
 }
+#endif
 
 /* y of `tokens` tokens (a constant) += the tile's first n_blocks blocks. n_rows: lanes that are wanted. */
 QN_INLINE void qn_q8_product(const struct qn_q8_tile *tile, const struct qn_q8_traits *traits,
@@ -147,14 +190,10 @@ QN_INLINE void qn_q8_product(const struct qn_q8_tile *tile, const struct qn_q8_t
     }
     for (size_t b = 0; b < n_blocks; b++) {
         for (size_t i = 0; at->next && i < at->each; i += 64)
-            _mm_prefetch((const char *)at->next + b * at->each + i, _MM_HINT_T1);
+            v_ask_for(at->next + b * at->each + i);
         vi sum[TILE_TOKENS][TILE_VECTORS];
         const char *q[TILE_TOKENS];
-        QN_UNROLL for (int t = 0; t < tokens; t++)
-        {
-            q[t] = x[t] + at->q;
-            QN_UNROLL for (int v = 0; v < vectors; v++) sum[t][v] = vi_zero();
-        }
+        QN_UNROLL for (int t = 0; t < tokens; t++) q[t] = x[t] + at->q;
         qn_q8_sums(tile, traits, b, vectors, tokens, q, sum);
         QN_UNROLL for (int t = 0; t < tokens; t++)
         {

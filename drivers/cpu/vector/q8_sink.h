@@ -1,18 +1,19 @@
 /* Where decoded weights of LANES rows go: to vector v of a tile, or at once into the product with few tokens.
  */
-#ifndef QN_CPU_X86_Q8_SINK_H
-#define QN_CPU_X86_Q8_SINK_H
+#ifndef QN_CPU_VECTOR_Q8_SINK_H
+#define QN_CPU_VECTOR_Q8_SINK_H
 
-#include "drivers/cpu/x86/q8_tile.h"
+#include "drivers/cpu/vector/q8_tile.h"
 
-enum { FEW_TOKENS = LANES == 16 ? 4 : 2 };
+enum { FEW_TOKENS = REGISTERS == 32 ? 4 : 2 };
 
 /* Few tokens, at the weights at hand. The numbers of blocks and groups that decoders name within a call are
  * constants, so that sums stay in registers. */
 struct qn_q8_few {
     const char *q[FEW_TOKENS], *d[FEW_TOKENS], *total[FEW_TOKENS]; /* their bytes, scales and sums */
     const uint8_t *next; /* weights to ask for meanwhile, as many as are decoded */
-    vi sum[8][FEW_TOKENS], pairs[8][FEW_TOKENS];
+    vi sum[8][FEW_TOKENS];
+    vp part[8][FEW_TOKENS];
     vf acc[FEW_TOKENS]; /* their results so far */
 };
 
@@ -42,11 +43,11 @@ QN_INLINE void qn_put_min(struct qn_q8_sink *to, int block, vf min)
 QN_INLINE void qn_put(struct qn_q8_sink *to, int first_block, int group, vi q)
 {
     const int groups = to->traits->groups, i = group / groups;
-    QN_UNROLL for (int t = 0; t < FEW_TOKENS; t++) if (t < to->tokens) qn_q8_step(
-        to->traits, group % groups, q, vi_spread(to->few->q[t] + (first_block * groups + group) * 4),
-        &to->few->pairs[i][t], &to->few->sum[i][t]);
+    QN_UNROLL for (int t = 0; t < FEW_TOKENS; t++) if (t < to->tokens)
+        qn_q8_step(to->traits, group % groups, q, vx_load(to->few->q[t] + first_block * groups * 4, group),
+                   &to->few->part[i][t], &to->few->sum[i][t]);
     if (to->tokens == 0)
-        vi_store(to->tile->q[first_block * groups + group][to->v], q);
+        qn_q8_store(to->tile, to->v, first_block * groups, group, q);
 }
 
 /* The n blocks from the first one on are complete. */
@@ -60,7 +61,7 @@ QN_INLINE void qn_end_blocks(struct qn_q8_sink *to, int first_block, int n)
     {
         const int block = first_block + i;
         for (size_t at = 0; at < each; at += 64)
-            _mm_prefetch((const char *)to->few->next + (size_t)block * each + at, _MM_HINT_T1);
+            v_ask_for(to->few->next + (size_t)block * each + at);
         QN_UNROLL for (int t = 0; t < FEW_TOKENS; t++)
         {
             if (t >= to->tokens)

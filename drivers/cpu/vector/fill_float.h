@@ -1,9 +1,9 @@
 /* Float products, exact products of decoded weights, vector work, and qn_fill_float(), which puts them into
  * the table, for the set whose vocabulary (vec_*.h) comes first; QN_ISA_NAME is its name. Included once by
  * each set's file. */
-#include "drivers/cpu/x86/attend.h"
-#include "drivers/cpu/x86/float_tile.h"
-#include "drivers/cpu/x86/vectors.h"
+#include "drivers/cpu/vector/attend.h"
+#include "drivers/cpu/vector/float_tile.h"
+#include "drivers/cpu/vector/vectors.h"
 
 #define QN_KIND(lower, kind, element)                                                                       \
     static void float_##lower(const void *w, size_t row_bytes, size_t k, uint32_t n_rows, const void *x,    \

@@ -1,9 +1,9 @@
 /* Decoders of the quantised formats, see q8_tile.h: n_blocks blocks of LANES rows, which go to a sink.
  * Layouts of the blocks: formats/blocks.h and the exact decoders. */
-#ifndef QN_CPU_X86_Q8_DECODE_H
-#define QN_CPU_X86_Q8_DECODE_H
+#ifndef QN_CPU_VECTOR_Q8_DECODE_H
+#define QN_CPU_VECTOR_Q8_DECODE_H
 
-#include "drivers/cpu/x86/q8_sink.h"
+#include "drivers/cpu/vector/q8_sink.h"
 #include "formats/blocks.h"
 #include "formats/iq_tables.h"
 

@@ -1,10 +1,10 @@
 /* Vector work of the kernel table: packing, dot products, sums, gated activations. Includes nothing: a
  * vocabulary (vec_*.h) comes first. */
-#ifndef QN_CPU_X86_VECTORS_H
-#define QN_CPU_X86_VECTORS_H
+#ifndef QN_CPU_VECTOR_VECTORS_H
+#define QN_CPU_VECTOR_VECTORS_H
 
 #include "drivers/cpu/kernels.h"
-#include "drivers/cpu/x86/q8_tile.h"
+#include "drivers/cpu/vector/q8_tile.h"
 
 #include <quern/driver.h>
 

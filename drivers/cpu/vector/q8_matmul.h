@@ -1,8 +1,8 @@
 /* Products of quantised rows with 8-bit activations: rows for few tokens, or by tiles for more. */
-#ifndef QN_CPU_X86_Q8_MATMUL_H
-#define QN_CPU_X86_Q8_MATMUL_H
+#ifndef QN_CPU_VECTOR_Q8_MATMUL_H
+#define QN_CPU_VECTOR_Q8_MATMUL_H
 
-#include "drivers/cpu/x86/q8_sink.h"
+#include "drivers/cpu/vector/q8_sink.h"
 
 /* What there is for a format: functions of its own, since everything in them is a constant, for pieces of
  * work that are worth a call. */

@@ -1,15 +1,15 @@
 /* Attention over a block of positions. Includes nothing: a vocabulary (vec_*.h) comes first. */
-#ifndef QN_CPU_X86_ATTEND_H
-#define QN_CPU_X86_ATTEND_H
+#ifndef QN_CPU_VECTOR_ATTEND_H
+#define QN_CPU_VECTOR_ATTEND_H
 
-#include "drivers/cpu/x86/vectors.h"
+#include "drivers/cpu/vector/vectors.h"
 
 /* Sums of this many queries stay in registers: 16 vectors of 32 registers, or 12 of 16. What is left over is
  * taken by a few, by two, and alone. */
 enum {
     ATTEND_VECTORS = QN_ATTEND_ROWS / LANES,
-    ATTEND_QUERIES = LANES == 16 ? 8 : 3,
-    ATTEND_FEW = LANES == 16 ? 4 : 2,
+    ATTEND_QUERIES = (REGISTERS == 32 ? 16 : 12) / ATTEND_VECTORS,
+    ATTEND_FEW = ATTEND_QUERIES > 4 ? 4 : 2,
 };
 
 static void qn_attend_transpose(const float *rows, size_t d, float *keys)

@@ -1,9 +1,9 @@
 /* Decoders of formats with few bits a weight: points of a grid, ternary digits, one and two bits; and NVFP4.
  * As those of q8_decode.h. */
-#ifndef QN_CPU_X86_Q8_DECODE_LOW_H
-#define QN_CPU_X86_Q8_DECODE_LOW_H
+#ifndef QN_CPU_VECTOR_Q8_DECODE_LOW_H
+#define QN_CPU_VECTOR_Q8_DECODE_LOW_H
 
-#include "drivers/cpu/x86/q8_decode.h"
+#include "drivers/cpu/vector/q8_decode.h"
 
 #define QN_AT(type, member) offsetof(struct qn_block_##type, member)
 

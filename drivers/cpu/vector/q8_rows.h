@@ -1,8 +1,8 @@
 /* How the decoders of quantised formats read LANES rows of weights: fields of a block, one row in each lane,
  * from rows as they stand in a file or side by side (formats/rows16.h). Includes nothing: a vocabulary
  * (vec_*.h) comes first. */
-#ifndef QN_CPU_X86_Q8_ROWS_H
-#define QN_CPU_X86_Q8_ROWS_H
+#ifndef QN_CPU_VECTOR_Q8_ROWS_H
+#define QN_CPU_VECTOR_Q8_ROWS_H
 
 #include "drivers/cpu/kernels.h"
 #include "formats/rows16.h"

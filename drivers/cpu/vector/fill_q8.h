@@ -1,7 +1,7 @@
 /* The functions behind the rows of a list (q8_kernels.inc) and qn_fill_q8(), which puts them into the table,
  * for the set whose vocabulary (vec_*.h) comes first; QN_ISA_NAME is its name, QN_Q8_LIST the list, whose
  * decoders come first as well. Included once by each of a set's files. */
-#include "drivers/cpu/x86/q8_matmul.h"
+#include "drivers/cpu/vector/q8_matmul.h"
 
 /* Pieces of work: see struct qn_q8_format. `two`: two tokens have code of their own. */
 #define QN_PIECES(LAYOUT, lower, two)                                                                     \

@@ -2,16 +2,16 @@
  * format after exact decoding. Lanes run along k; a piece of PIECE_LEN products is summed in one vector per
  * element, then across its lanes, and pieces are added in order. Includes nothing: a vocabulary (vec_*.h)
  * comes first. */
-#ifndef QN_CPU_X86_FLOAT_TILE_H
-#define QN_CPU_X86_FLOAT_TILE_H
+#ifndef QN_CPU_VECTOR_FLOAT_TILE_H
+#define QN_CPU_VECTOR_FLOAT_TILE_H
 
 #include "drivers/cpu/kernels.h"
-#include "drivers/cpu/x86/q8_tile.h"
+#include "drivers/cpu/vector/q8_tile.h"
 
 enum {
     PIECE_LEN = 2048,
     PIECE_ROWS = 4,
-    PIECE_TOKENS = LANES == 16 ? 6 : 3,
+    PIECE_TOKENS = REGISTERS == 32 ? 6 : 3,
 };
 _Static_assert(PIECE_ROWS *PIECE_LEN * sizeof(float) <= QN_MATMUL_SCRATCH, "decoded rows fit the scratch");
 
