@@ -282,6 +282,7 @@ static const struct quern_driver quern_driver_vulkan = {
     .wait = vk_wait,
     .times = qn_vk_times,
     .phases = vk_phases,
+    .examine = qn_vk_examine,
 #if !defined(_WIN32) && !defined(__APPLE__)
     .identify = qn_vk_identify,
     .confine = qn_vk_confine,

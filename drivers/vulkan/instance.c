@@ -71,7 +71,7 @@ static const VkDebugUtilsMessengerCreateInfoEXT messenger_info = {
     .pfnUserCallback = on_message,
 };
 
-static enum quern_status load_loader(struct qn_vk_instance *instance, struct quern_error *err)
+const char *const *qn_vk_loader_names(void)
 {
     static const char *const names[] = {
 #if defined(_WIN32)
@@ -85,6 +85,12 @@ static enum quern_status load_loader(struct qn_vk_instance *instance, struct que
 #endif
         NULL
     };
+    return names;
+}
+
+static enum quern_status load_loader(struct qn_vk_instance *instance, struct quern_error *err)
+{
+    const char *const *names = qn_vk_loader_names();
     instance->library = qn_library_open(names);
     if (!instance->library)
         return qn_fail(err, QUERN_ERR_UNSUPPORTED,

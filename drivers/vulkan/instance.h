@@ -69,6 +69,9 @@ struct qn_vk_instance {
     VkPhysicalDevice devices[QN_VK_MAX_DEVICES];
 };
 
+/* Names of the Vulkan loader's library, in the order in which they are tried; the list ends with NULL. */
+const char *const *qn_vk_loader_names(void);
+
 /* Loads the loader and lists the physical devices. QUERN_ERR_UNSUPPORTED where there is no loader.
  * validate: turns the validation layer on, whose messages go to the log as warnings; an error where it is not
  * installed. `instance` must stay where it is until it is finished. */

@@ -114,6 +114,14 @@ static void add(struct search *search, const char *path)
     identity->n_parts++;
 }
 
+bool qn_vk_part_library(const struct quern_driver_part *part, char *library, size_t size)
+{
+    const char *first = strchr(part->version, ' '), *last = strrchr(part->version, ' ');
+    snprintf(library, size, "%.*s", first && last > first ? (int)(last - first - 1) : 0,
+             first ? first + 1 : "");
+    return last && strcmp(last, " ?") != 0;
+}
+
 /* ---- where they are ---- */
 
 static bool add_entry(void *user, const struct qn_dir_entry *entry)
@@ -189,6 +197,19 @@ static void add_all(struct search *search)
 
 /* ---- what else there is ---- */
 
+bool qn_vk_node(const struct quern_callbacks *cb, const char *root, uint32_t *index, char *path, size_t size)
+{
+    static const char *const nodes[] = {"/dev/dri/renderD", "/dev/nvidia", "/dev/mali", "/dev/kgsl-3d"};
+    enum { OF_A_KIND = 16 };
+    for (; *index < QN_LEN(nodes) * OF_A_KIND; ++*index) {
+        uint32_t kind = *index / OF_A_KIND, k = *index % OF_A_KIND;
+        int n = snprintf(path, size, "%s%s%u", root, nodes[kind], kind == 0 ? 128 + k : k);
+        if (n > 0 && (size_t)n < size && qn_file_stat(cb, path, NULL, NULL))
+            return true;
+    }
+    return false;
+}
+
 /* Settings of the loader that change what devices show, the kernel's nodes of GPUs, and the compiler where
  * it decides which features can be used. */
 static void describe_machine(const struct quern_callbacks *cb, char *text, size_t size)
@@ -196,22 +217,13 @@ static void describe_machine(const struct quern_callbacks *cb, char *text, size_
     static const char *const variables[] = {"VK_INSTANCE_LAYERS", "VK_LOADER_LAYERS_ENABLE",
                                             "VK_LOADER_LAYERS_DISABLE", "VK_LOADER_DRIVERS_SELECT",
                                             "VK_LOADER_DRIVERS_DISABLE"};
-    static const char *const nodes[] = {"/dev/dri/renderD%d", "/dev/nvidia%d", "/dev/mali%d",
-                                        "/dev/kgsl-3d%d"};
+    char path[64];
     size_t n = 0;
     for (size_t i = 0; i < QN_LEN(variables) && n < size; i++)
         if (variable(variables[i]))
             n += (size_t)snprintf(text + n, size - n, "%s=%s ", variables[i], variable(variables[i]));
-    for (size_t i = 0; i < QN_LEN(nodes); i++) {
-        bool there = true;
-        for (int k = 0; k < 16 && n < size && (there || i == 0); k++) { /* only those of dri may have gaps */
-            char path[64];
-            snprintf(path, sizeof path, nodes[i], i == 0 ? 128 + k : k);
-            there = qn_file_stat(cb, path, NULL, NULL);
-            if (there)
-                n += (size_t)snprintf(text + n, size - n, "%s ", path);
-        }
-    }
+    for (uint32_t i = 0; n < size && qn_vk_node(cb, "", &i, path, sizeof path); i++)
+        n += (size_t)snprintf(text + n, size - n, "%s ", path);
     if (n < size && !qn_vk_modules_whole())
         qn_shaderc_find(cb, text + n, size - n);
 }

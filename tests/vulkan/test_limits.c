@@ -4,7 +4,8 @@
  *
  * usage: test_vulkan_limits [DEVICE MODEL...]   one device, as QUERN_LAYER_DEVICE has it, for trying out
  *        test_vulkan_limits emulated            devices of built-in profiles, each with a part of the models
- *        test_vulkan_limits emulated all        each with all of them */
+ *        test_vulkan_limits emulated all        each with all of them
+ *        test_vulkan_limits emulated PROFILE MODEL...   one device, for trying out */
 #include <quern/quern.h>
 
 #include "device/profile.h"
@@ -230,6 +231,7 @@ static const struct {
     {"apple", "minStorageBufferOffsetAlignment=16", "32"},
 };
 static bool all_models;
+static char **only; /* profile, models; NULL: all */
 
 static void test_emulated(void **state)
 {
@@ -238,6 +240,8 @@ static void test_emulated(void **state)
     for (size_t e = 0; e < QN_LEN(emulated); e++) {
         char path[1200], device[1024];
         struct quern_profiles *one;
+        if (only && strcmp(only[0], emulated[e].profile) != 0)
+            continue;
         snprintf(path, sizeof path, "%s/drivers/profiles/%s.yaml", getenv("QUERN_SOURCE"),
                  emulated[e].profile);
         check(quern_profiles_open(&one, quern_profiles_params(.file = path, .emulate = true), &err),
@@ -247,8 +251,11 @@ static void test_emulated(void **state)
         /* as the summary of all tests lists it */
         printf("%s: %s\nskipped %s: kernels in its subgroups of %s invocations; smaller ones are run\n",
                emulated[e].profile, device, emulated[e].profile, emulated[e].not_run);
-        check_models(device, few);
-        for (size_t i = 0; i < n; i++)
+        for (char **name = only ? only + 1 : NULL; name && *name; name++)
+            check_model(device, *name);
+        if (!only)
+            check_models(device, few);
+        for (size_t i = 0; i < n && !only; i++)
             if (all_models || i % QN_LEN(emulated) == e) {
                 check_model(device, names[i]);
                 n_run++;
@@ -258,7 +265,7 @@ static void test_emulated(void **state)
     }
     printf("%zu models on %zu devices%s\n", n, QN_LEN(emulated),
            all_models ? "" : ", each on one of them; those of a few architectures on all");
-    assert_true(n > 50 && n_run == (all_models ? n * QN_LEN(emulated) : n));
+    assert_true(only || (n > 50 && n_run == (all_models ? n * QN_LEN(emulated) : n)));
 }
 
 /* ---- */
@@ -295,7 +302,8 @@ int main(int argc, char **argv)
     if (!device_is_there())
         return SKIPPED;
     if (argc > 1 && strcmp(argv[1], "emulated") == 0) {
-        all_models = argc > 2;
+        all_models = argc == 3;
+        only = argc > 3 ? argv + 2 : NULL;
         const struct CMUnitTest profiled[] = {cmocka_unit_test(test_emulated)};
         return cmocka_run_group_tests(profiled, NULL, NULL);
     }

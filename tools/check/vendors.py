@@ -44,6 +44,7 @@ ALLOWED = (
      "opens the driver by itself), a long text would otherwise give a wrong answer in silence"),
     ("drivers/vulkan/settings.inc", "llvmpipe", "help that says so"),
     ("drivers/vulkan/manifests.c", "nvidia|mali", "device nodes that drivers have, in the key of the cache"),
+    ("drivers/vulkan/examine.c", "mesa|Mesa", "the name of the package to install"),
     ("tools/quern/cmd_device.c", "radeon", "an example in the help"),
 )
 

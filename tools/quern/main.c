@@ -11,8 +11,8 @@ const struct verb *const verbs[N_VERBS] = {
     &verb_run,           &verb_chat,         &verb_inspect,         &verb_tokenize,       &verb_logits,
     &verb_perplexity,    &verb_bench,        &verb_profile,         &verb_device_list,    &verb_device_show,
     &verb_device_forget, &verb_device_check, &verb_device_profiles, &verb_device_emulate, &verb_device_verify,
-    &verb_device_tune,   &verb_device_new,   &verb_device_dump,     &verb_device_schema,  &verb_cache,
-    &verb_version,       &verb_help_,
+    &verb_device_tune,   &verb_device_new,   &verb_device_dump,     &verb_device_schema,  &verb_doctor,
+    &verb_cache,         &verb_version,      &verb_help_,
 };
 
 void overview(FILE *out)

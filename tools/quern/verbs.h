@@ -4,13 +4,13 @@
 
 #include "args.h"
 
-enum { N_VERBS = 22 };
+enum { N_VERBS = 23 };
 extern const struct verb *const verbs[N_VERBS];
 
 extern const struct verb verb_run, verb_chat, verb_inspect, verb_tokenize, verb_logits, verb_perplexity,
     verb_device_list, verb_device_show, verb_device_forget, verb_device_check, verb_device_profiles,
     verb_device_emulate, verb_device_schema, verb_device_verify, verb_device_tune, verb_device_new,
-    verb_device_dump, verb_cache, verb_bench, verb_profile, verb_version, verb_help_;
+    verb_device_dump, verb_doctor, verb_cache, verb_bench, verb_profile, verb_version, verb_help_;
 
 /* What the library starts this program for: `quern device-helper ...`. Not a verb for people. Returns the
  * exit code. */

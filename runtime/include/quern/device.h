@@ -77,6 +77,17 @@ QUERN_API size_t quern_device_list_values(const struct quern_device_list *list, 
  * environment. */
 QUERN_API const char *quern_device_list_environment(const struct quern_device_list *list, size_t index);
 
+/* Looks at what Quern and its drivers need of this machine, lists the devices anew, and calls `finding` for
+ * everything that was looked at, in the order of its topics. What is wrong is no failure of the call. */
+struct quern_examine_params {
+    const struct quern_device_params *devices; /* NULL: the defaults; profiles are those that are examined */
+    const char *profile_dir;                   /* of the user's own profiles; NULL, "": none */
+    const char
+        *root; /* folder that stands for "/" where the system's own files are looked at; NULL, "": none */
+};
+QUERN_API enum quern_status quern_examine(const struct quern_examine_params *params, quern_finding_fn finding,
+                                          void *user, struct quern_error *err);
+
 /* Forgets lists, trials and measurements, so that whatever was refused gets another chance. */
 QUERN_API enum quern_status quern_device_forget(const struct quern_device_params *params,
                                                 struct quern_error *err);

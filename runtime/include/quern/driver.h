@@ -494,6 +494,26 @@ struct quern_driver_identity {
     struct quern_driver_part part[QUERN_MAX_PARTS];
 };
 
+/* ---------------------------------------------------------------- what is wrong with a machine */
+
+enum quern_finding_state {
+    QUERN_FINDING_GOOD = 0,
+    QUERN_FINDING_HINT = 1,    /* all works, and more would with the fix */
+    QUERN_FINDING_PROBLEM = 2, /* something that is there does not work */
+};
+
+/* Something that was looked at. Strings live during the call that hands it over. */
+struct quern_finding {
+    const char *topic; /* "system", "vulkan" */
+    const char *what;  /* "loader"; "gpu": a GPU that the system has, whether or not a driver offers it */
+    const char *found; /* "/usr/lib/x86_64-linux-gnu/libvulkan.so.1"; "none" */
+    uint32_t state;    /* enum quern_finding_state */
+    uint32_t pad;
+    const char *wrong; /* a sentence without its full stop; "" where it is good */
+    const char *fix;   /* what to do about it, a command where there is one; "" where it is good */
+};
+typedef void (*quern_finding_fn)(void *user, const struct quern_finding *finding);
+
 /* ---------------------------------------------------------------- work */
 
 /* Where a value lies. */
@@ -669,6 +689,10 @@ struct quern_driver {
      * Each by itself is within what its tunable says. */
     void (*check)(const struct quern_profile_view *profile,
                   void (*fault)(void *user, const char *setting, const char *why), void *user);
+    /* Looks at what the driver needs of the system, and loads nothing of others but libraries that the
+     * process itself would. `root`: folder that stands for "/" where the system's own files are looked at;
+     * "". */
+    void (*examine)(const struct quern_host *host, const char *root, quern_finding_fn finding, void *user);
 };
 
 /* Whether the table has this function. */
