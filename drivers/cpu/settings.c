@@ -22,6 +22,9 @@ static const struct quern_tunable tunables[] = {
     ISA("neon", "64-bit Arm: 128-bit vectors"),
     ISA("dotprod", "64-bit Arm: 8-bit dot products"),
     ISA("i8mm", "64-bit Arm: 8-bit matrix products"),
+    {"threads.cores", QUERN_TUNABLE_WORD, QUERN_TUNABLE_SPEED, 0, 0, "fast all processors", "fast",
+     "what gets a thread: each core of the fast class, each core, or each processor, also those that share a "
+     "core"},
     {"threads.count", QUERN_TUNABLE_COUNT, QUERN_TUNABLE_SPEED, 1, MAX_THREADS, NULL,
      "one for each fast core, within a container's quota", "threads that compute"},
     {"weights.layout", QUERN_TUNABLE_WORD, QUERN_TUNABLE_FORMATS | QUERN_TUNABLE_SPEED, 0, 0, "file rows16",
@@ -47,6 +50,21 @@ static enum quern_status read_threads(const struct quern_setting *setting, struc
         return qn_fail(err, QUERN_ERR_PARAM, "setting %s: \"%s\" is not a number from 1 to %d", setting->name,
                        setting->value, MAX_THREADS);
     settings->threads = (uint32_t)threads;
+    return QUERN_OK;
+}
+
+static enum quern_status read_cores(const struct quern_setting *setting, enum qn_core_class *cores,
+                                    struct quern_error *err)
+{
+    static const char *const words[] = {
+        [QN_CORES_FAST] = "fast", [QN_CORES_ALL] = "all", [QN_CORES_CPUS] = "processors"};
+    size_t i = 0;
+    while (i < QN_LEN(words) && strcmp(words[i], setting->value) != 0)
+        i++;
+    if (i == QN_LEN(words))
+        return qn_fail(err, QUERN_ERR_PARAM, "setting %s: \"%.40s\" is not one of fast, all, processors",
+                       setting->name, setting->value);
+    *cores = (enum qn_core_class)i;
     return QUERN_OK;
 }
 
@@ -80,15 +98,16 @@ enum quern_status qn_cpu_settings_read(const struct quern_profile_view *profile,
                                        struct qn_cpu_settings *settings, struct quern_error *err)
 {
     uint32_t have = qn_isa_detect(), off = 0, bit;
-    const uint32_t threads = qn_default_threads();
+    enum qn_core_class cores = QN_CORES_FAST;
     enum quern_status status = QUERN_OK;
     struct layouts layouts = {0};
-    *settings =
-        (struct qn_cpu_settings){.threads = threads < MAX_THREADS ? threads : MAX_THREADS, .isa = have};
+    *settings = (struct qn_cpu_settings){.isa = have};
     for (uint32_t i = 0; profile && i < profile->n_settings && !status; i++) {
         const struct quern_setting *setting = &profile->settings[i];
         if (strcmp(setting->name, "threads") == 0 || strcmp(setting->name, "threads.count") == 0)
             status = read_threads(setting, settings, err);
+        else if (strcmp(setting->name, "threads.cores") == 0)
+            status = read_cores(setting, &cores, err);
         else if (strcmp(setting->name, "isa") == 0)
             status = qn_isa_parse(setting->value, have, &settings->isa, err);
         else if (strncmp(setting->name, FEATURES, sizeof FEATURES - 1) == 0 &&
@@ -96,6 +115,10 @@ enum quern_status qn_cpu_settings_read(const struct quern_profile_view *profile,
             off = strcmp(setting->value, "0") == 0 ? off | bit : off & ~bit;
         else
             status = read_layout(setting, &layouts, err);
+    }
+    if (settings->threads == 0) { /* nobody said how many */
+        uint32_t threads = qn_default_threads(cores);
+        settings->threads = threads < MAX_THREADS ? threads : MAX_THREADS;
     }
     settings->isa &= ~off;
     settings->in_file_layout =

@@ -236,20 +236,20 @@ void qn_cores_read(const char *root, const struct qn_cpu_set *allowed, struct qn
                                .quota = read_quota(root)};
 }
 
-uint32_t qn_cores_threads(const struct qn_cores *cores)
+uint32_t qn_cores_threads(const struct qn_cores *cores, enum qn_core_class of)
 {
-    uint32_t n = cores->n_fast;
+    uint32_t n = of == QN_CORES_FAST ? cores->n_fast : of == QN_CORES_ALL ? cores->n_cores : cores->n_cpus;
     if (cores->quota > 0 && cores->quota < n)
         n = cores->quota;
     return n > 0 ? n : 1;
 }
 
-uint32_t qn_default_threads(void)
+uint32_t qn_default_threads(enum qn_core_class of)
 {
     struct qn_cpu_set allowed;
     struct qn_cores cores;
     if (!qn_cpu_allowed(&allowed))
         return (uint32_t)qn_cpu_count();
     qn_cores_read("", &allowed, &cores);
-    return qn_cores_threads(&cores);
+    return qn_cores_threads(&cores, of);
 }

@@ -33,12 +33,19 @@ struct qn_cores {
  *            cpu.cfs_period_us (version 1) of the process's group and all above it */
 void qn_cores_read(const char *root, const struct qn_cpu_set *allowed, struct qn_cores *cores);
 
-/* How many threads to compute with: one for each fast core, as far as the quota goes; at least 1. */
-uint32_t qn_cores_threads(const struct qn_cores *cores);
+/* What gets a thread. */
+enum qn_core_class {
+    QN_CORES_FAST, /* each core of the fast class */
+    QN_CORES_ALL,  /* each core */
+    QN_CORES_CPUS, /* each processor, also those that share a core */
+};
+
+/* How many threads to compute with, as far as the quota goes; at least 1. */
+uint32_t qn_cores_threads(const struct qn_cores *cores, enum qn_core_class of);
 
 /* The processors that this process may use now (affinity respected); false where the system does not say. */
 bool qn_cpu_allowed(struct qn_cpu_set *set);
 /* How many threads to compute with on this machine. */
-uint32_t qn_default_threads(void);
+uint32_t qn_default_threads(enum qn_core_class of);
 
 #endif

@@ -80,14 +80,14 @@ static void test_unknown(void **state)
     new_machine();
     struct qn_cores cores = read_machine(0xf);
     assert_true(cores.n_cpus == 4 && cores.n_cores == 4 && cores.n_fast == 4 && cores.quota == 0);
-    assert_int_equal(qn_cores_threads(&cores), 4);
+    assert_int_equal(qn_cores_threads(&cores, QN_CORES_FAST), 4);
     cores = read_machine(0x21);
-    assert_int_equal(qn_cores_threads(&cores), 2);
+    assert_int_equal(qn_cores_threads(&cores, QN_CORES_FAST), 2);
     cores = read_machine(0);
-    assert_int_equal(qn_cores_threads(&cores), 1);
+    assert_int_equal(qn_cores_threads(&cores, QN_CORES_FAST), 1);
     struct qn_cpu_set mine;
     if (qn_cpu_allowed(&mine))
-        assert_true(qn_default_threads() >= 1);
+        assert_true(qn_default_threads(QN_CORES_FAST) >= 1);
 }
 
 /* A phone: four small cores, three middle ones, one large. */
@@ -101,10 +101,11 @@ static void test_capacity(void **state)
         put_cpu(cpu, "cpu_capacity", capacity[cpu]);
     struct qn_cores cores = read_machine(0xff);
     assert_true(cores.n_cpus == 8 && cores.n_cores == 8 && cores.n_fast == 4);
+    assert_int_equal(qn_cores_threads(&cores, QN_CORES_ALL), 8);
     cores = read_machine(0x0f); /* only small ones are allowed */
-    assert_int_equal(qn_cores_threads(&cores), 4);
+    assert_int_equal(qn_cores_threads(&cores, QN_CORES_FAST), 4);
     cores = read_machine(0x8f);
-    assert_int_equal(qn_cores_threads(&cores), 1);
+    assert_int_equal(qn_cores_threads(&cores, QN_CORES_FAST), 1);
 }
 
 /* A laptop: two cores of two threads, four efficient ones. */
@@ -153,14 +154,14 @@ static void test_quota_v2(void **state)
     assert_int_equal(read_machine(0xff).quota, 0);
     put("sys/fs/cgroup/user.slice/cpu.max", "350000 100000\n");
     struct qn_cores cores = read_machine(0xff);
-    assert_true(cores.quota == 4 && qn_cores_threads(&cores) == 4);
+    assert_true(cores.quota == 4 && qn_cores_threads(&cores, QN_CORES_FAST) == 4);
     put("sys/fs/cgroup/user.slice/job/cpu.max", "50000 100000\n");
     cores = read_machine(0xff);
-    assert_true(cores.quota == 1 && qn_cores_threads(&cores) == 1);
+    assert_true(cores.quota == 1 && qn_cores_threads(&cores, QN_CORES_FAST) == 1);
     put("sys/fs/cgroup/user.slice/job/cpu.max", "6400000 100000\n");
     put("sys/fs/cgroup/user.slice/cpu.max", "max 100000\n");
     cores = read_machine(0x3);
-    assert_true(cores.quota == 64 && qn_cores_threads(&cores) == 2);
+    assert_true(cores.quota == 64 && qn_cores_threads(&cores, QN_CORES_FAST) == 2);
     put("proc/self/cgroup", "0::/\n"); /* in a container: the mount is the group */
     put("sys/fs/cgroup/cpu.max", "200000 100000\n");
     assert_int_equal(read_machine(0xff).quota, 2);
