@@ -203,7 +203,7 @@ static int parse_option(const struct verb *verb, void *options, int argc, char *
 
 int verb_main(const struct verb *verb, int argc, char **argv)
 {
-    void *options = need_memory(NULL, 1, verb->size);
+    void *options = need_memory(NULL, verb->size + 1, 1); /* some have none */
     if (verb->size > 0)
         memcpy(options, verb->defaults, verb->size);
     struct arg_list rest = {0};

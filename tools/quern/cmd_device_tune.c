@@ -88,8 +88,10 @@ static int tune(const void *options, const struct device_work *work)
         code = fault(NULL, &err);
     if (result.n_rows > 0 || status == QUERN_OK)
         (o->json ? report_as_json : print_report)(&report, &result);
-    else
+    else if (o->json)
         cJSON_Delete(report.rows);
+    else
+        table_end(&report.table, NULL);
     return code;
 }
 

@@ -109,8 +109,10 @@ static int verify(const void *options, const struct device_work *work)
     int code = status != QUERN_OK ? fault(NULL, &err) : result.n_failed == 0 ? EXIT_DONE : EXIT_FAULT;
     if (result.n_rows > 0 || status == QUERN_OK)
         (o->json ? report_as_json : print_report)(&report, &result);
-    else
+    else if (o->json)
         cJSON_Delete(report.rows);
+    else
+        table_end(&report.table, NULL);
     buffer_finish(&report.faults);
     return code;
 }

@@ -103,7 +103,7 @@ void table_end(struct table *table, FILE *out)
         size_t *column = &width[i % table->n_columns];
         *column = w > *column ? w : *column;
     }
-    for (size_t row = 0; row < n_rows; row++)
+    for (size_t row = 0; row < n_rows && out; row++)
         for (size_t col = 0; col < table->n_columns; col++) {
             const char *cell = table->cells[row * table->n_columns + col];
             bool last = col + 1 == table->n_columns;

@@ -23,7 +23,7 @@ void table_cell(struct table *table, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)))
 #endif
     ;
-/* Writes the table and frees it. */
+/* Writes the table and frees it; without `out`, only frees it. */
 void table_end(struct table *table, FILE *out);
 
 /* ---- text ---- */
