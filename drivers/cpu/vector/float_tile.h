@@ -44,7 +44,7 @@ QN_INLINE void qn_float_block(enum qn_float_kind kind, int rows, int tokens, con
     size_t i = 0;
     for (; i + LANES <= n; i += LANES) {
         for (size_t at = 0; next && at < each; at += 64)
-            _mm_prefetch(next + i * element * (size_t)rows + at, _MM_HINT_T1);
+            v_ask_for(next + i * element * (size_t)rows + at);
         vf have[PIECE_TOKENS];
         QN_UNROLL for (int t = 0; t < tokens; t++) have[t] =
             vf_load((const float *)(const void *)(x + (size_t)t * x_stride) + i);
