@@ -423,13 +423,11 @@ static void add_tunable(void *user, const struct quern_tunable *tunable)
 /* The tunables of the kernel for the format; how many. */
 static uint32_t begin_row(struct work *w, const struct kernel *kernel, enum quern_format format)
 {
-    struct qn_tunable_set set;
     w->at = kernel;
     w->format = format;
     w->n_tunables = w->n_tried = w->n_cases = 0;
     memset(w->best, 0, sizeof w->best);
-    qn_registry_tunables(&w->bench.cb, w->bench.drivers.extra, w->bench.drivers.n_extra, &set);
-    qn_tunables_each(&set, w->bench.driver->name, add_tunable, w);
+    qn_tunables_each(&w->bench.tunables, w->bench.driver->name, add_tunable, w);
     return w->n_tunables;
 }
 

@@ -177,10 +177,8 @@ static void note_remedy(struct work *w, const char *setting)
 /* The first feature without which the row passes; the last of the list first, which build on others. */
 static void find_remedy(struct work *w)
 {
-    struct qn_tunable_set tunables;
     struct features features = {.n = 0};
-    qn_registry_tunables(&w->bench.cb, w->bench.drivers.extra, w->bench.drivers.n_extra, &tunables);
-    qn_tunables_each(&tunables, w->bench.driver->name, add_feature, &features);
+    qn_tunables_each(&w->bench.tunables, w->bench.driver->name, add_feature, &features);
     for (size_t i = features.n; i-- > 0 && !w->status;) {
         const struct quern_setting off = {features.name[i], "0"};
         if (helps(w, &off) && cures(w, &off)) {

@@ -48,6 +48,7 @@ enum quern_status qn_workbench_init(struct qn_workbench *bench, const struct que
     if (bench->own)
         bench->drivers.profiles = bench->own;
     bench->cpu = qn_driver_builtin(&bench->cb, "cpu");
+    qn_registry_tunables(&bench->cb, bench->drivers.extra, bench->drivers.n_extra, &bench->tunables);
     if (!status && !bench->cpu)
         status = qn_fail(err, QUERN_ERR_UNSUPPORTED, "there is no driver of the processor to compare with");
     if (!status)
@@ -199,8 +200,6 @@ static void put_overlay(struct qn_text *text, const struct qn_workbench *bench, 
                         size_t n_sources)
 {
     const struct quern_device_info *info = bench->info;
-    struct qn_tunable_set tunables;
-    qn_registry_tunables(&bench->cb, bench->drivers.extra, bench->drivers.n_extra, &tunables);
     qn_text_put(
         text, "quern-profile: 1\nname: %s\nabout: what was found out on this machine\noverlay: true\n", name);
     qn_text_put(text, "match:\n  api: %s\n  device: ", bench->driver->name);
@@ -219,13 +218,13 @@ static void put_overlay(struct qn_text *text, const struct qn_workbench *bench, 
     }
     const struct qn_overlay_line *line;
     for (const char *before = ""; (line = next_line(lines, n, before)) != NULL; before = line->setting)
-        put_setting(text, &tunables, bench->driver->name, before, line);
+        put_setting(text, &bench->tunables, bench->driver->name, before, line);
     bool first = true;
     for (size_t i = 0; i < n; i++) {
         if (!lines[i].reason)
             continue;
         qn_text_put(text, "%s", first ? "quirks:\n" : "");
-        put_quirk(text, &tunables, bench->driver->name, &lines[i]);
+        put_quirk(text, &bench->tunables, bench->driver->name, &lines[i]);
         first = false;
     }
 }

@@ -4,8 +4,6 @@
 
 #include "device/bringup.h"
 
-enum { QN_MORE_SETTINGS = 16 };
-
 struct qn_workbench {
     struct quern_callbacks cb;
     struct quern_cache *cache;
@@ -18,6 +16,7 @@ struct qn_workbench {
     struct qn_settings settings; /* of profiles and program, and what its trial turned off */
     char without[96];
     const struct quern_driver *cpu; /* the reference */
+    struct qn_tunable_set tunables; /* of all drivers */
 };
 
 /* Finds the device, which must have passed its trial. On failure nothing is held. It must stay where it is.
@@ -26,7 +25,7 @@ enum quern_status qn_workbench_init(struct qn_workbench *bench, const struct que
                                     const char *id, struct quern_error *err);
 void qn_workbench_finish(struct qn_workbench *bench);
 
-/* Opens the device with n settings, at most QN_MORE_SETTINGS, on top of its own. */
+/* Opens the device with n settings on top of its own. */
 enum quern_status qn_workbench_open(struct qn_workbench *bench, const struct quern_setting *more, uint32_t n,
                                     struct qn_device *device, struct quern_error *err);
 
