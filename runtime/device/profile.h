@@ -123,9 +123,10 @@ enum quern_status qn_profiles_resolve(const struct quern_profiles *profiles, con
                                       const char *driver, const struct quern_device_info *info,
                                       struct qn_profile_values *values, struct quern_error *err);
 
-/* Logs which overlays would be for the device, had its driver the version that they were made with. */
-void qn_profiles_tell_stale(const struct quern_profiles *profiles, const struct quern_callbacks *cb,
-                            const char *driver, const struct quern_device_info *info);
+/* Logs what is not used for the device: the profile that was named by hand, where it is for others; overlays
+ * for another version of its driver. */
+void qn_profiles_tell_unused(const struct quern_profiles *profiles, const struct quern_callbacks *cb,
+                             const char *driver, const struct quern_device_info *info);
 
 /* The one that was named by hand; NULL: none was. */
 const struct qn_profile *qn_profiles_file(const struct quern_profiles *profiles);

@@ -438,13 +438,18 @@ static bool put_values(const struct quern_callbacks *cb, const struct qn_profile
     return true;
 }
 
+static bool is_for_driver(const struct qn_profile *profile, const char *driver)
+{
+    const char *api = qn_profile_api(profile);
+    return !api || strcmp(api, driver) == 0;
+}
+
 enum quern_status qn_profiles_resolve(const struct quern_profiles *profiles, const struct quern_callbacks *cb,
                                       const char *driver, const struct quern_device_info *info,
                                       struct qn_profile_values *values, struct quern_error *err)
 {
     const struct qn_profile *file = profiles->file;
-    const char *api = file ? qn_profile_api(file) : NULL;
-    bool for_driver = file && (!api || strcmp(api, driver) == 0);
+    bool for_driver = file && is_for_driver(file, driver);
     size_t cap = 0;
     *values = (struct qn_profile_values){0};
     if (profiles->emulate && for_driver)
@@ -455,9 +460,6 @@ enum quern_status qn_profiles_resolve(const struct quern_profiles *profiles, con
             is_closer(p, values->profile))
             values->profile = p;
     }
-    if (for_driver && !profiles->emulate && !qn_profile_matches(file, driver, info))
-        qn_log(cb, QUERN_LOG_WARNING, "%s is not for %s (%s %s)", file->path, info->name, info->driver_name,
-               info->driver_version);
     bool good = put_values(cb, values->profile, info, values, &cap);
     for (size_t i = 0; i < profiles->n && good && !(file && values->profile == file); i++) {
         const struct qn_profile *p = profiles->profile[i];
@@ -471,9 +473,13 @@ enum quern_status qn_profiles_resolve(const struct quern_profiles *profiles, con
     return qn_fail_memory(err, "device profiles");
 }
 
-void qn_profiles_tell_stale(const struct quern_profiles *profiles, const struct quern_callbacks *cb,
-                            const char *driver, const struct quern_device_info *info)
+void qn_profiles_tell_unused(const struct quern_profiles *profiles, const struct quern_callbacks *cb,
+                             const char *driver, const struct quern_device_info *info)
 {
+    const struct qn_profile *file = profiles ? profiles->file : NULL;
+    if (file && !profiles->emulate && is_for_driver(file, driver) && !qn_profile_matches(file, driver, info))
+        qn_log(cb, QUERN_LOG_WARNING, "%s is not for %s (%s %s)", file->path, info->name, info->driver_name,
+               info->driver_version);
     for (size_t i = 0; profiles && i < profiles->n; i++) {
         const struct qn_profile *p = profiles->profile[i];
         struct qn_profile any = *p;

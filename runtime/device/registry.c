@@ -152,8 +152,8 @@ static bool add_device(struct quern_device_list *list, struct qn_bringup *bringu
     bool known = true;
     (void)qn_bringup_verdict(bringup, index, false, &verdict, &known, &err);
     list->values[list->n] = (struct qn_profile_values){0};
-    qn_profiles_tell_stale(bringup->drivers->profiles, cb, bringup->driver->name,
-                           &bringup->listing.infos[index]);
+    qn_profiles_tell_unused(bringup->drivers->profiles, cb, bringup->driver->name,
+                            &bringup->listing.infos[index]);
     if (bringup->drivers->profiles &&
         qn_profiles_resolve(bringup->drivers->profiles, cb, bringup->driver->name,
                             &bringup->listing.infos[index], &list->values[list->n], &err))
@@ -512,8 +512,8 @@ static enum quern_status open_tried(struct qn_device *device, struct qn_bringup 
                        "%s is not used: %s; quern device forget gives it another chance",
                        bringup->listing.infos[index].name, verdict.reason);
     struct qn_settings settings;
-    qn_profiles_tell_stale(bringup->drivers->profiles, bringup->cb, bringup->driver->name,
-                           &bringup->listing.infos[index]);
+    qn_profiles_tell_unused(bringup->drivers->profiles, bringup->cb, bringup->driver->name,
+                            &bringup->listing.infos[index]);
     status = qn_bringup_settings(bringup, index, &settings, err);
     if (status)
         return status;
