@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_SETTINGS = 256 };
-
 struct task {
     struct quern_callbacks cb;
     struct quern_cache *cache; /* for what the drivers compile; NULL: none */
@@ -20,8 +18,7 @@ struct task {
     const struct quern_driver *driver;
     uint32_t index;
     uint32_t n_settings;
-    struct quern_setting settings[MAX_SETTINGS];
-    char *names[MAX_SETTINGS]; /* copies, owned */
+    struct quern_setting *settings; /* [n_settings], with room for one more; their names are copies. Owned */
 };
 
 static enum quern_status list(const struct task *task, struct qn_text *answer, struct quern_error *err)
@@ -53,16 +50,14 @@ static enum quern_status blame(const struct task *task, struct qn_device *device
                                struct qn_verdict *verdict, struct quern_error *err)
 {
     struct quern_error detail;
-    struct quern_setting settings[MAX_SETTINGS + 1];
     qn_device_close(device);
     if (qn_trial_blame(&task->cb, task->driver, &task->host, task->index, task->settings, task->n_settings,
                        cpu, verdict->without, &detail))
         return QUERN_ERR_NUMERIC;
     snprintf(verdict->reason, sizeof verdict->reason, "%.90s is off: with it, %.270s", verdict->without,
              err->text);
-    memcpy(settings, task->settings, task->n_settings * sizeof settings[0]);
-    settings[task->n_settings] = (struct quern_setting){verdict->without, "0"};
-    return qn_device_open_plain(device, task->driver, task->index, settings, task->n_settings + 1, err);
+    task->settings[task->n_settings] = (struct quern_setting){verdict->without, "0"};
+    return qn_device_open_plain(device, task->driver, task->index, task->settings, task->n_settings + 1, err);
 }
 
 /* Opens the device and the processor, and does the work of the trial or of the measurement (NULL: that of the
@@ -118,14 +113,16 @@ static enum quern_status parse(struct task *task, int argc, const char *const *a
             return status;
         task->host = qn_device_host(&task->cb, task->cache);
     }
+    task->settings = qn_alloc(&task->cb, (size_t)argc + 1, sizeof *task->settings);
+    if (!task->settings)
+        return qn_fail_memory(err, "settings of a device");
     for (int i = 4; i < argc; i++) {
         const char *equals = strchr(argv[i], '=');
-        if (!equals || task->n_settings == MAX_SETTINGS)
-            return qn_fail(err, QUERN_ERR_PARAM, "\"%.64s\" is no setting, or one too many", argv[i]);
+        if (!equals)
+            return qn_fail(err, QUERN_ERR_PARAM, "\"%.64s\" is no setting", argv[i]);
         char *name = qn_strndup(&task->cb, argv[i], (size_t)(equals - argv[i]));
         if (!name)
             return qn_fail_memory(err, "a setting");
-        task->names[task->n_settings] = name;
         task->settings[task->n_settings++] = (struct quern_setting){name, equals + 1};
     }
     return QUERN_OK;
@@ -172,7 +169,8 @@ enum quern_status quern_device_helper(int argc, const char *const *argv,
         write(user, answer.data, answer.n);
     qn_text_finish(&answer);
     for (uint32_t i = 0; i < task.n_settings; i++)
-        qn_free(&task.cb, task.names[i]);
+        qn_free(&task.cb, (void *)task.settings[i].name);
+    qn_free(&task.cb, task.settings);
     quern_cache_close(&task.cache);
     return status;
 }
