@@ -77,9 +77,6 @@ struct qn_profile {
     const char *unmeasured; /* what of it was never measured; NULL: nothing */
 };
 
-/* "discrete-gpu"; type: enum quern_device_type. */
-const char *qn_device_type_name(uint32_t type);
-
 /* The driver that it and all under it are for; NULL: any. */
 const char *qn_profile_api(const struct qn_profile *profile);
 /* Whether the device is one of those that the profile is for. */

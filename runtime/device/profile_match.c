@@ -1,5 +1,6 @@
 /* Which devices a profile is for. */
 #include "device/profile.h"
+#include <quern/device.h>
 
 #include <string.h>
 
@@ -133,12 +134,6 @@ bool qn_version_in_range(const char *version, const struct qn_version_range *ran
 
 /* ---- profiles ---- */
 
-const char *qn_device_type_name(uint32_t type)
-{
-    static const char *const name[] = {"cpu", "integrated-gpu", "discrete-gpu", "npu", "software", "null"};
-    return type < QN_LEN(name) ? name[type] : "other";
-}
-
 const char *qn_profile_api(const struct qn_profile *profile)
 {
     while (profile && !profile->match.api)
@@ -149,10 +144,11 @@ const char *qn_profile_api(const struct qn_profile *profile)
 bool qn_profile_matches(const struct qn_profile *profile, const char *driver,
                         const struct quern_device_info *info)
 {
+    const char *type = quern_device_type_name(info->type);
     for (; profile; profile = profile->base) {
         const struct qn_match *m = &profile->match;
         if ((m->api && strcmp(m->api, driver) != 0) || !any_id(&m->vendor, info->vendor_id) ||
-            !any_id(&m->device_id, info->device_id) || !any_word(&m->type, qn_device_type_name(info->type)) ||
+            !any_id(&m->device_id, info->device_id) || !any_word(&m->type, type ? type : "") ||
             !any_word(&m->device, info->name) || !any_word(&m->driver, info->driver_name) ||
             !any_word(&m->identity, info->identity) ||
             !qn_version_in_range(info->driver_version, &m->driver_version))

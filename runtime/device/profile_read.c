@@ -2,6 +2,7 @@
 #include "device/profile.h"
 
 #include "base/guess.h"
+#include <quern/device.h>
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -188,14 +189,17 @@ static void read_words(struct qn_reading *r, const yaml_node_t *node, void *to)
 
 static void read_type(struct qn_reading *r, const yaml_node_t *node, void *to)
 {
-    static const char *const types[] = {"cpu", "integrated-gpu", "discrete-gpu", "npu", "software", "null"};
-    size_t i = 0;
+    const char *types[16];
+    uint32_t n = 0;
+    bool found = false;
     if (!is_text(r, node, "type"))
         return;
-    while (i < QN_LEN(types) && strcmp(types[i], text_of(node)) != 0)
-        i++;
-    if (i == QN_LEN(types))
-        unknown(r, node, " among the types of devices", types, QN_LEN(types));
+    for (; n < QN_LEN(types) && quern_device_type_name(n); n++) {
+        types[n] = quern_device_type_name(n);
+        found |= strcmp(types[n], text_of(node)) == 0;
+    }
+    if (!found)
+        unknown(r, node, " among the types of devices", types, n);
     else
         read_word(r, node, to);
 }

@@ -290,6 +290,12 @@ void quern_device_list_destroy(struct quern_device_list **out)
     *out = NULL;
 }
 
+const char *quern_device_type_name(uint32_t type)
+{
+    static const char *const name[] = {"cpu", "integrated-gpu", "discrete-gpu", "npu", "software", "null"};
+    return type < QN_LEN(name) ? name[type] : NULL;
+}
+
 size_t quern_device_list_count(const struct quern_device_list *list)
 {
     return list->n;

@@ -187,9 +187,8 @@ void device_setup_finish(struct device_setup *setup)
 
 const char *device_type_name(uint32_t type)
 {
-    static const char *const name[DEVICE_TYPES] = {"cpu", "integrated-gpu", "discrete-gpu",
-                                                   "npu", "software",       "null"};
-    return type < DEVICE_TYPES ? name[type] : "other";
+    const char *name = quern_device_type_name(type);
+    return name ? name : "other";
 }
 
 struct quern_device_params device_params(const struct device_setup *setup, bool fresh)

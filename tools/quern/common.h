@@ -64,8 +64,7 @@ struct device_setup {
  * it is finished all the same. */
 int device_setup(struct device_setup *setup, const char *profile, bool verbose);
 void device_setup_finish(struct device_setup *setup);
-/* "discrete-gpu"; type: enum quern_device_type. */
-enum { DEVICE_TYPES = 6 };
+/* As quern_device_type_name, "other" where there is none. */
 const char *device_type_name(uint32_t type);
 /* As parameters, valid as long as the setup. */
 struct quern_device_params device_params(const struct device_setup *setup, bool fresh);

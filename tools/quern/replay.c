@@ -63,9 +63,10 @@ static bool take_type(const cJSON *object, uint32_t *type)
     char text[32];
     if (!take_text(object, "type", text, sizeof text))
         return false;
-    for (*type = 0; *type < DEVICE_TYPES && strcmp(device_type_name(*type), text) != 0; ++*type)
-        ;
-    return *type < DEVICE_TYPES;
+    *type = 0;
+    while (quern_device_type_name(*type) && strcmp(quern_device_type_name(*type), text) != 0)
+        ++*type;
+    return quern_device_type_name(*type) != NULL;
 }
 
 static bool take_facts(const cJSON *facts, char *to, size_t size)

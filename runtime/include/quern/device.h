@@ -37,6 +37,9 @@ enum quern_device_state {
     QUERN_DEVICE_REFUSED = 2, /* it is not used: see reason */
 };
 
+/* Word for a type, as profiles have it: "discrete-gpu"; NULL: there is none of this number. */
+QUERN_API const char *quern_device_type_name(uint32_t type);
+
 /* One device of the list. Strings live as long as the list. */
 struct quern_device_desc {
     const char *id;     /* what `device` in params takes: "cpu", "vulkan:0" */
