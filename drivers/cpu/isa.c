@@ -187,4 +187,9 @@ void qn_kernels_init(struct qn_kernels *kernels, uint32_t isa)
         row->fill(kernels);
         kernels->isa |= row->bit;
     }
+    /* A page ahead, where the processor does not look by itself. */
+    static const struct qn_reading usual = {.streams = 4, .ahead_bytes = 4096};
+    for (uint32_t f = 0; f < QUERN_FORMAT_END; f++)
+        for (uint32_t layout = 0; layout < QUERN_LAYOUT_END; layout++)
+            kernels->fast[layout][f].reading = usual;
 }

@@ -58,18 +58,39 @@ static inline struct qn_q8_row qn_q8_row_at(const void *row, size_t k)
     return at;
 }
 
-/* y[t * y_stride + i] = (row i of w) . (token t), for i < n_rows, t < n_tokens. `w` points at the first of
- * the rows, each row_bytes long (blocks of the kernel's format, k weights, any alignment that the format
- * guarantees). QUERN_LAYOUT_ROWS16: it is the first of 16, and n_rows is a multiple of 16 or reaches to the
- * end of the matrix. Token t's packed row is at x + t * x_stride. `scratch` has qn_matmul_scratch bytes for
- * this thread alone. */
-typedef void (*qn_matmul_fn)(const void *w, size_t row_bytes, size_t k, uint32_t n_rows, const void *x,
-                             size_t x_stride, uint32_t n_tokens, float *y, size_t y_stride, void *scratch);
+/* How weights are read for few tokens: what suits most machines, or what settings say. It changes no result.
+ */
+struct qn_reading {
+    uint32_t streams;     /* places of a weight that a thread reads by turns: 1 to QN_MAX_STREAMS */
+    uint32_t ahead_bytes; /* how far before it computes with them it asks for weights in a layout of ours */
+};
+
+enum { QN_MAX_STREAMS = 8 };
+
+/* y[t * y_stride + i] = (row i of w) . (token t), for i < n_rows, t < n_tokens. */
+struct qn_matmul_call {
+    /* The first of the rows, each row_bytes long: blocks of the kernel's format, k weights, any alignment
+     * that the format guarantees. QUERN_LAYOUT_ROWS16: it is the first of 16, and n_rows is a multiple of 16
+     * or reaches to the end of the matrix. */
+    const void *w;
+    size_t row_bytes, k;
+    uint32_t n_rows;
+    uint32_t n_tokens;
+    const void *x; /* packed rows, token t's at x + t * x_stride */
+    size_t x_stride;
+    float *y;
+    size_t y_stride;
+    void *scratch; /* QN_MATMUL_SCRATCH bytes for this thread alone */
+    struct qn_reading reading;
+};
+
+typedef void (*qn_matmul_fn)(const struct qn_matmul_call *call);
 
 struct qn_matmul_kernel {
     qn_matmul_fn run; /* NULL: the format cannot be computed this way */
     enum qn_pack pack;
     const char *name; /* "qn_matmul_q4_k__avx512_vnni" */
+    struct qn_reading reading;
 };
 
 enum { QN_ATTEND_ROWS = 32 };

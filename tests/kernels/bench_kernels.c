@@ -58,9 +58,17 @@ static void multiply(void *arg, int thread, int threads, uint64_t round)
     size_t units = bench->rows / UNIT_ROWS;
     size_t from = units * (size_t)thread / (size_t)threads * UNIT_ROWS;
     size_t to = units * ((size_t)thread + 1) / (size_t)threads * UNIT_ROWS;
-    bench->at->kernel->run(w + from * bench->row_bytes, bench->row_bytes, bench->k, (uint32_t)(to - from),
-                           bench->x, bench->x_stride, bench->tokens, bench->y + from, bench->rows,
-                           bench->scratch[thread]);
+    bench->at->kernel->run(&(struct qn_matmul_call){.w = w + from * bench->row_bytes,
+                                                    .row_bytes = bench->row_bytes,
+                                                    .k = bench->k,
+                                                    .n_rows = (uint32_t)(to - from),
+                                                    .n_tokens = bench->tokens,
+                                                    .x = bench->x,
+                                                    .x_stride = bench->x_stride,
+                                                    .y = bench->y + from,
+                                                    .y_stride = bench->rows,
+                                                    .scratch = bench->scratch[thread],
+                                                    .reading = bench->at->kernel->reading});
 }
 
 static void print_result(struct options *options, const struct bench *bench, double seconds)

@@ -15,9 +15,9 @@
 #include <float.h>
 #include <math.h>
 
-enum { ROWS = 49, TOKENS = 67, MAX_K = 2432 };
+enum { ROWS = 145, TOKENS = 67, MAX_K = 2432 };
 
-static const uint32_t some_rows[] = {1, 3, 7, 15, 16, 17, 31, 32, 33, 48, 49};
+static const uint32_t some_rows[] = {1, 3, 7, 15, 16, 17, 31, 32, 33, 48, 49, 144};
 static const uint32_t some_tokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 31, 33, 64, 67};
 
 #define LEN(array) (sizeof(array) / sizeof((array)[0]))
@@ -125,10 +125,12 @@ static uint32_t first_of(enum quern_layout layout, uint32_t n_rows)
     return (ROWS - n_rows) % QN_ROWS16 == 0 ? ROWS - n_rows : ROWS;
 }
 
-/* Fewer rows or tokens give the bits of all of them, and nothing else is written. */
-static void check_bits(struct bench *bench, const struct qn_kernel_case *at, size_t k, size_t row_bytes,
-                       const void *x, size_t stride, void *scratch)
+/* Fewer rows or tokens, read otherwise, give the bits of all of them, and nothing else is written. */
+static void check_bits(struct bench *bench, const struct qn_kernel_case *at, struct qn_matmul_call call)
 {
+    static const struct qn_reading readings[] = {{1, 0}, {2, 64}, {4, 4096}, {8, 1 << 20}};
+    const size_t k = call.k, row_bytes = call.row_bytes, stride = call.x_stride;
+    const void *x = call.x;
     for (size_t i = 0; i < LEN(some_rows); i++) {
         for (size_t j = 0; j < LEN(some_tokens); j++) {
             const uint32_t n_rows = some_rows[i], n_tokens = some_tokens[j];
@@ -138,9 +140,14 @@ static void check_bits(struct bench *bench, const struct qn_kernel_case *at, siz
                 continue;
             for (size_t e = 0; e < LEN(bench->again); e++)
                 bench->again[e] = -7.5f;
-            at->kernel->run(bench->laid_out + row * row_bytes, row_bytes, k, n_rows,
-                            (const char *)x + token * stride, stride, n_tokens < 61 ? n_tokens : 60,
-                            bench->again, y_stride, scratch);
+            call.w = bench->laid_out + row * row_bytes;
+            call.n_rows = n_rows;
+            call.n_tokens = n_tokens < 61 ? n_tokens : 60;
+            call.x = (const char *)x + token * stride;
+            call.y = bench->again;
+            call.y_stride = y_stride;
+            call.reading = readings[(i + j) % LEN(readings)];
+            at->kernel->run(&call);
             for (uint32_t t = 0; t < n_tokens && t < 60; t++) {
                 for (uint32_t r = 0; r < y_stride && t * y_stride + r < LEN(bench->again); r++) {
                     float got = bench->again[t * y_stride + r];
@@ -173,10 +180,23 @@ static void run_case(const struct qn_kernels *kernels, const struct qn_kernel_ca
         qn_rows16_pack(at->format, k, ROWS, bench->w, bench->laid_out);
     else
         memcpy(bench->laid_out, bench->w, ROWS * row_bytes);
-    at->kernel->run(bench->laid_out, row_bytes, k, ROWS, x, stride, TOKENS, bench->y, ROWS, scratch);
+    struct qn_matmul_call call = {.w = bench->laid_out,
+                                  .row_bytes = row_bytes,
+                                  .k = k,
+                                  .n_rows = ROWS,
+                                  .n_tokens = TOKENS,
+                                  .x = x,
+                                  .x_stride = stride,
+                                  .y = bench->y,
+                                  .y_stride = ROWS,
+                                  .scratch = scratch,
+                                  .reading = at->kernel->reading};
+    at->kernel->run(&call);
     if (at->layout != QUERN_LAYOUT_FILE) {
-        kernels->fast[QUERN_LAYOUT_FILE][at->format].run(bench->w, row_bytes, k, ROWS, x, stride, TOKENS,
-                                                         bench->again, ROWS, scratch);
+        struct qn_matmul_call of_file = call;
+        of_file.w = bench->w;
+        of_file.y = bench->again;
+        kernels->fast[QUERN_LAYOUT_FILE][at->format].run(&of_file);
         if (memcmp(bench->again, bench->y, sizeof bench->y) != 0)
             fail_msg("%s, k %zu, fill %d: other bits than from rows of a file\n", at->kernel->name, k,
                      (int)fill);
@@ -184,7 +204,7 @@ static void run_case(const struct qn_kernels *kernels, const struct qn_kernel_ca
     reference(bench, at, k, row_bytes, stride);
     compare(bench, at, k, fill);
     if (bits)
-        check_bits(bench, at, k, row_bytes, x, stride, scratch);
+        check_bits(bench, at, call);
     give_back(scratch);
 }
 

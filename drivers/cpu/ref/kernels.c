@@ -184,22 +184,21 @@ static float piece_dot_q8(const float *w, const void *x, size_t k, size_t first,
     return add_lanes(lane);
 }
 
-static inline void matmul(const struct qn_format *format, piece_dot_fn dot, const void *w, size_t row_bytes,
-                          size_t k, uint32_t n_rows, const void *x, size_t x_stride, uint32_t n_tokens,
-                          float *y, size_t y_stride, void *scratch)
+static inline void matmul(const struct qn_format *format, piece_dot_fn dot, const struct qn_matmul_call *call)
 {
-    float(*decoded)[PIECE] = scratch;
-    for (uint32_t r = 0; r < n_rows; r += ROWS) {
-        uint32_t rows = n_rows - r < ROWS ? n_rows - r : ROWS;
-        for (size_t first = 0; first < k; first += PIECE) {
-            size_t n = k - first < PIECE ? k - first : PIECE;
+    float(*decoded)[PIECE] = call->scratch;
+    for (uint32_t r = 0; r < call->n_rows; r += ROWS) {
+        uint32_t rows = call->n_rows - r < ROWS ? call->n_rows - r : ROWS;
+        for (size_t first = 0; first < call->k; first += PIECE) {
+            size_t n = call->k - first < PIECE ? call->k - first : PIECE;
             size_t skip = first / format->block_len * format->block_bytes;
             for (uint32_t i = 0; i < rows; i++)
-                format->dequantise((const char *)w + (r + i) * row_bytes + skip, decoded[i], n);
-            for (uint32_t t = 0; t < n_tokens; t++) {
-                float *out = y + t * y_stride + r;
+                format->dequantise((const char *)call->w + (r + i) * call->row_bytes + skip, decoded[i], n);
+            for (uint32_t t = 0; t < call->n_tokens; t++) {
+                float *out = call->y + t * call->y_stride + r;
                 for (uint32_t i = 0; i < rows; i++) {
-                    float sum = dot(decoded[i], (const char *)x + t * x_stride, k, first, n);
+                    float sum =
+                        dot(decoded[i], (const char *)call->x + t * call->x_stride, call->k, first, n);
                     out[i] = first == 0 ? sum : out[i] + sum;
                 }
             }
@@ -208,13 +207,10 @@ static inline void matmul(const struct qn_format *format, piece_dot_fn dot, cons
 }
 
 /* The functions of each format that holds weights. */
-#define KERNEL(prefix, dot, id, lower)                                                                      \
-    static void prefix##_##lower(const void *w, size_t row_bytes, size_t k, uint32_t n_rows, const void *x, \
-                                 size_t x_stride, uint32_t n_tokens, float *y, size_t y_stride,             \
-                                 void *scratch)                                                             \
-    {                                                                                                       \
-        matmul(qn_format_get(QUERN_##id), dot, w, row_bytes, k, n_rows, x, x_stride, n_tokens, y, y_stride, \
-               scratch);                                                                                    \
+#define KERNEL(prefix, dot, id, lower)                              \
+    static void prefix##_##lower(const struct qn_matmul_call *call) \
+    {                                                               \
+        matmul(qn_format_get(QUERN_##id), dot, call);               \
     }
 #define QN_FORMAT_RAW(id, lower, len, bytes)
 #define QN_FORMAT_PLAIN(id, lower, len, bytes) KERNEL(exact, piece_dot_f32, id, lower)

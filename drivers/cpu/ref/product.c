@@ -55,15 +55,28 @@ static void multiply(const struct qn_product *product, int s, size_t first, size
                      uint32_t n_tokens, float *y, size_t y_stride, void *scratch)
 {
     const struct qn_product_side *side = &product->side[s];
-    const char *x = (const char *)side->x + (size_t)token * side->x_stride;
     const size_t left = side->n_laid > first ? side->n_laid - first : 0, laid = left < n_rows ? left : n_rows;
-    if (laid > 0)
-        side->kernel->run(side->w + first * side->row_bytes, side->row_bytes, product->k, (uint32_t)laid, x,
-                          side->x_stride, n_tokens, y, y_stride, scratch);
-    if (laid < n_rows)
-        side->origin_kernel->run(side->origin + (first + laid) * side->row_bytes, side->row_bytes, product->k,
-                                 (uint32_t)(n_rows - laid), x, side->x_stride, n_tokens, y + laid, y_stride,
-                                 scratch);
+    struct qn_matmul_call call = {.row_bytes = side->row_bytes,
+                                  .k = product->k,
+                                  .n_tokens = n_tokens,
+                                  .x = (const char *)side->x + (size_t)token * side->x_stride,
+                                  .x_stride = side->x_stride,
+                                  .y_stride = y_stride,
+                                  .scratch = scratch};
+    if (laid > 0) {
+        call.w = side->w + first * side->row_bytes;
+        call.n_rows = (uint32_t)laid;
+        call.y = y;
+        call.reading = side->kernel->reading;
+        side->kernel->run(&call);
+    }
+    if (laid < n_rows) {
+        call.w = side->origin + (first + laid) * side->row_bytes;
+        call.n_rows = (uint32_t)(n_rows - laid);
+        call.y = y + laid;
+        call.reading = side->origin_kernel->reading;
+        side->origin_kernel->run(&call);
+    }
 }
 
 static void add_bias(float *a, const float *bias, size_t n)

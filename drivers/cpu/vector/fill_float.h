@@ -6,10 +6,10 @@
 #include "drivers/cpu/vector/vectors.h"
 
 #define QN_KIND(lower, kind, element)                                                                       \
-    static void float_##lower(const void *w, size_t row_bytes, size_t k, uint32_t n_rows, const void *x,    \
-                              size_t x_stride, uint32_t n_tokens, float *y, size_t y_stride, void *scratch) \
+    static void float_##lower(const struct qn_matmul_call *c)                                               \
     {                                                                                                       \
-        qn_float_matmul(kind, element, w, row_bytes, k, n_rows, x, x_stride, n_tokens, y, y_stride);        \
+        qn_float_matmul(kind, element, c->w, c->row_bytes, c->k, c->n_rows, c->x, c->x_stride, c->n_tokens, \
+                        c->y, c->y_stride);                                                                 \
     }
 QN_KIND(f32, QN_KIND_F32, 4)
 QN_KIND(f16, QN_KIND_F16, 2)
@@ -18,13 +18,12 @@ QN_KIND(bf16, QN_KIND_BF16, 2)
 
 #define QN_FORMAT_RAW(id, lower, len, bytes)
 #define QN_FORMAT_PLAIN(id, lower, len, bytes)
-#define QN_FORMAT_R(id, lower, len, bytes)                                                                  \
-    static void exact_##lower(const void *w, size_t row_bytes, size_t k, uint32_t n_rows, const void *x,    \
-                              size_t x_stride, uint32_t n_tokens, float *y, size_t y_stride, void *scratch) \
-    {                                                                                                       \
-        const struct qn_format *format = qn_format_get(QUERN_##id);                                         \
-        qn_decoded_matmul(format, format->dequantise, w, row_bytes, k, n_rows, x, x_stride, n_tokens, y,    \
-                          y_stride, scratch);                                                               \
+#define QN_FORMAT_R(id, lower, len, bytes)                                                       \
+    static void exact_##lower(const struct qn_matmul_call *c)                                    \
+    {                                                                                            \
+        const struct qn_format *format = qn_format_get(QUERN_##id);                              \
+        qn_decoded_matmul(format, format->dequantise, c->w, c->row_bytes, c->k, c->n_rows, c->x, \
+                          c->x_stride, c->n_tokens, c->y, c->y_stride, c->scratch);              \
     }
 #define QN_FORMAT_RW(id, lower, len, bytes) QN_FORMAT_R(id, lower, len, bytes)
 #include "formats/formats.inc"

@@ -42,15 +42,10 @@
             qn_q8_tokens(tile, traits, n_blocks, TILE_VECTORS, at, n_tokens, y, y_stride, n_rows, first); \
     }
 
-#define QN_ENTRY(LAYOUT, lower)                                                                          \
-    static void matmul_##LAYOUT##_##lower(const void *w, size_t row_bytes, size_t k, uint32_t n_rows,    \
-                                          const void *x, size_t x_stride, uint32_t n_tokens, float *y,   \
-                                          size_t y_stride, void *scratch)                                \
-    {                                                                                                    \
-        const struct qn_q8_call call = {                                                                 \
-            &format_##lower, QUERN_LAYOUT_##LAYOUT, w, row_bytes, k, x, x_stride, n_tokens, y, y_stride, \
-            scratch};                                                                                    \
-        qn_q8_matmul(call, n_rows);                                                                      \
+#define QN_ENTRY(LAYOUT, lower)                                              \
+    static void matmul_##LAYOUT##_##lower(const struct qn_matmul_call *call) \
+    {                                                                        \
+        qn_q8_matmul(&format_##lower, QUERN_LAYOUT_##LAYOUT, call);          \
     }
 
 #define QN_Q8_KERNEL(id, lower, len, groups, minimum, zero, is_signed, largest)                  \

@@ -30,6 +30,7 @@ struct qn_q8_call {
     float *y;
     size_t y_stride;
     struct qn_q8_tile *tile;
+    struct qn_reading reading;
 };
 
 /* ---------------------------------------------------------------- few tokens */
@@ -57,10 +58,6 @@ QN_INLINE void qn_q8_few(const struct qn_q8_traits *traits,
 /* Rows are taken in bundles of 16, and these from several places at once: a thread that reads a single stream
  * of addresses does not get all that the memory gives. It asks for what comes later block by block, while it
  * computes: asked for all at once, a bundle's piece fills the queue of reads and stops the computing. */
-enum {
-    STREAMS = 4,
-    AHEAD_BYTES = 4096, /* a page, where the processor does not look ahead by itself */
-};
 
 /* n bundles from each of some places, which are n bundles apart, the first at row `from`. */
 static void qn_q8_streams(const struct qn_q8_call *call, uint32_t from, uint32_t n, uint32_t streams)
@@ -68,10 +65,11 @@ static void qn_q8_streams(const struct qn_q8_call *call, uint32_t from, uint32_t
     const struct qn_q8_traits *traits = call->format->traits;
     const size_t unit_bytes = TILE_LEN / traits->block_len * traits->block_bytes;
     /* Rows of a file are 16 streams already; what lies behind them is asked for as one more. */
-    const size_t ahead = call->layout == QUERN_LAYOUT_FILE ? QN_ROWS16 * call->row_bytes : AHEAD_BYTES;
+    const size_t ahead =
+        call->layout == QUERN_LAYOUT_FILE ? QN_ROWS16 * call->row_bytes : call->reading.ahead_bytes;
     for (uint32_t i = 0; i < n; i++) {
         struct qn_q8_tokens at = {.row = call->x, .stride = call->x_stride};
-        _Alignas(64) float acc[STREAMS][FEW_TOKENS][QN_ROWS16] = {{{0}}};
+        _Alignas(64) float acc[QN_MAX_STREAMS][FEW_TOKENS][QN_ROWS16] = {{{0}}};
         for (size_t first = 0; first < call->k; first += TILE_LEN) {
             const size_t len = call->k - first < TILE_LEN ? call->k - first : TILE_LEN;
             const size_t offset = first / TILE_LEN * unit_bytes;
@@ -97,11 +95,11 @@ static void qn_q8_streams(const struct qn_q8_call *call, uint32_t from, uint32_t
 /* Few tokens with as many rows as make whole bundles; returns how many that are. */
 static uint32_t qn_q8_bundles(const struct qn_q8_call *call, uint32_t n_rows)
 {
-    const uint32_t bundles = n_rows / QN_ROWS16;
+    const uint32_t bundles = n_rows / QN_ROWS16, streams = call->reading.streams;
     uint32_t done = 0;
-    if (call->layout != QUERN_LAYOUT_FILE && bundles >= STREAMS) {
-        qn_q8_streams(call, 0, bundles / STREAMS, STREAMS);
-        done = bundles / STREAMS * STREAMS;
+    if (call->layout != QUERN_LAYOUT_FILE && bundles >= streams) {
+        qn_q8_streams(call, 0, bundles / streams, streams);
+        done = bundles / streams * streams;
     }
     if (bundles > done)
         qn_q8_streams(call, done * QN_ROWS16, bundles - done, 1);
@@ -174,10 +172,22 @@ static void qn_q8_tiles(const struct qn_q8_call *call, uint32_t from, uint32_t n
 
 /* ---------------------------------------------------------------- all rows */
 
-static void qn_q8_matmul(struct qn_q8_call call, uint32_t n_rows)
+static void qn_q8_matmul(const struct qn_q8_format *format, uint32_t layout, const struct qn_matmul_call *of)
 {
-    const uint32_t grouped = call.layout == QUERN_LAYOUT_FILE ? n_rows : n_rows / QN_ROWS16 * QN_ROWS16;
-    call.tile = (void *)(((uintptr_t)call.tile + 63) & ~(uintptr_t)63);
+    struct qn_q8_call call = {format,
+                              layout,
+                              of->w,
+                              of->row_bytes,
+                              of->k,
+                              of->x,
+                              of->x_stride,
+                              of->n_tokens,
+                              of->y,
+                              of->y_stride,
+                              (void *)(((uintptr_t)of->scratch + 63) & ~(uintptr_t)63),
+                              of->reading};
+    const uint32_t n_rows = of->n_rows;
+    const uint32_t grouped = layout == QUERN_LAYOUT_FILE ? n_rows : n_rows / QN_ROWS16 * QN_ROWS16;
     uint32_t done = call.n_tokens <= FEW_TOKENS ? qn_q8_bundles(&call, grouped) : 0;
     qn_q8_tiles(&call, done, grouped);
     if (grouped < n_rows) { /* the rest of the matrix is as in a file */
