@@ -255,5 +255,9 @@ void qn_cpu_name(char *text, size_t size);
 uint64_t qn_cpu_memory(void);
 /* Reads the value of the setting "isa" against what the machine has. */
 int32_t qn_isa_parse(const char *text, uint32_t have, uint32_t *isa, struct quern_error *err);
+/* A set and those that are weaker, or all where this kind of processor has no set of that name. */
+uint32_t qn_isa_up_to(const char *name);
+/* Their names, of all kinds of processors. */
+#define QN_ISA_WORDS "avx2 avx512 avx512-vnni avx512-bf16 neon dotprod i8mm"
 
 #endif

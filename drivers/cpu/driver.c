@@ -62,6 +62,32 @@ static void cpu_close(struct quern_device *device)
     qn_free(cb, device);
 }
 
+/* Those of the sets that may be used; for the weights of some formats, of weaker ones alone. */
+static void choose_kernels(struct qn_kernels *kernels, const struct qn_cpu_settings *settings)
+{
+    qn_kernels_init(kernels, settings->isa);
+    for (uint32_t f = 0; f < QUERN_FORMAT_END; f++) {
+        struct qn_kernels weaker;
+        uint32_t isa = settings->isa & settings->isa_of[f];
+        if (isa != settings->isa)
+            qn_kernels_init(&weaker, isa);
+        const struct qn_reading *reading = &settings->reading[f];
+        kernels->exact[f].reading.cache_bytes = settings->cache_bytes;
+        for (uint32_t layout = 0; layout < QUERN_LAYOUT_END; layout++) {
+            struct qn_matmul_kernel *kernel = &kernels->fast[layout][f];
+            if (isa != settings->isa)
+                *kernel = weaker.fast[layout][f];
+            kernel->reading.cache_bytes = settings->cache_bytes;
+            if (reading->columns != UINT32_MAX)
+                kernel->reading.columns = reading->columns;
+            if (reading->streams != UINT32_MAX)
+                kernel->reading.streams = reading->streams;
+            if (reading->ahead_bytes != UINT32_MAX)
+                kernel->reading.ahead_bytes = reading->ahead_bytes;
+        }
+    }
+}
+
 static int32_t cpu_open(const struct quern_host *host, uint32_t index,
                         const struct quern_profile_view *profile, struct quern_device **out,
                         struct quern_error *err)
@@ -78,7 +104,7 @@ static int32_t cpu_open(const struct quern_host *host, uint32_t index,
         return qn_fail_memory(err, "the CPU device");
     device->cb = host->callbacks;
     device->in_file_layout = settings.in_file_layout;
-    qn_kernels_init(&device->kernels, settings.isa);
+    choose_kernels(&device->kernels, &settings);
     device->workers = qn_zalloc(device->cb, settings.threads, sizeof *device->workers);
     if (!device->workers)
         status = qn_fail_memory(err, "the CPU device");

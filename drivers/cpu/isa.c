@@ -2,6 +2,8 @@
  */
 #include "drivers/cpu/device.h"
 
+#include "base/words.h"
+
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
@@ -137,42 +139,35 @@ void qn_isa_names(uint32_t isa, char *text, size_t size)
     }
 }
 
-static bool word_is(const char *word, size_t length, const char *name)
-{
-    return strlen(name) == length && memcmp(word, name, length) == 0;
-}
-
-/* Names of sets that other machines have are known everywhere. */
-static bool known_word(const char *word, size_t length)
-{
-    static const char *const names[] = {"avx2", "avx512",  "avx512-vnni", "avx512-bf16",
-                                        "neon", "dotprod", "i8mm"};
-    for (size_t i = 0; i < QN_LEN(names); i++)
-        if (word_is(word, length, names[i]))
-            return true;
-    return false;
-}
-
 int32_t qn_isa_parse(const char *text, uint32_t have, uint32_t *isa, struct quern_error *err)
 {
-    uint32_t want = 0;
-    for (const char *word = text; *word;) {
-        size_t length = strcspn(word, ", ");
-        if (word_is(word, length, "all"))
-            want = UINT32_MAX;
-        else if (length > 0 && !word_is(word, length, "none") && !known_word(word, length))
+    const char *word;
+    size_t length;
+    *isa = 0;
+    while ((word = qn_word_next(&text, &length)) != NULL) {
+        if (qn_word_place("all", word, length) == 0)
+            *isa = have;
+        else if (qn_word_place("none " QN_ISA_WORDS, word, length) == SIZE_MAX)
             return qn_fail(err, QUERN_ERR_PARAM,
-                           "setting isa: \"%.*s\" is neither all, none nor an instruction set (avx2, avx512, "
-                           "avx512-vnni, avx512-bf16, neon, dotprod, i8mm)",
+                           "setting isa: \"%.*s\" is neither all, none nor an instruction set (" QN_ISA_WORDS
+                           ")",
                            (int)length, word);
         for (const struct isa *row = isas; row->name; row++)
-            if (word_is(word, length, row->name))
-                want |= row->bit;
-        word += length;
-        word += strspn(word, ", ");
+            if (qn_word_place(row->name, word, length) == 0)
+                *isa |= row->bit & have;
     }
-    *isa = want & have;
     return QUERN_OK;
+}
+
+uint32_t qn_isa_up_to(const char *name)
+{
+    uint32_t isa = 0;
+    for (const struct isa *row = isas; row->name; row++) {
+        isa |= row->bit;
+        if (strcmp(row->name, name) == 0)
+            return isa;
+    }
+    return UINT32_MAX;
 }
 
 /* ---------------------------------------------------------------- table */
@@ -188,8 +183,8 @@ void qn_kernels_init(struct qn_kernels *kernels, uint32_t isa)
         kernels->isa |= row->bit;
     }
     /* A page ahead, where the processor does not look by itself. */
-    static const struct qn_reading usual = {.streams = 4, .ahead_bytes = 4096};
+    static const struct qn_reading usual = {.cache_bytes = 512 << 10, .streams = 4, .ahead_bytes = 4096};
     for (uint32_t f = 0; f < QUERN_FORMAT_END; f++)
         for (uint32_t layout = 0; layout < QUERN_LAYOUT_END; layout++)
-            kernels->fast[layout][f].reading = usual;
+            kernels->fast[layout][f].reading = kernels->exact[f].reading = usual;
 }

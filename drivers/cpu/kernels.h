@@ -58,9 +58,10 @@ static inline struct qn_q8_row qn_q8_row_at(const void *row, size_t k)
     return at;
 }
 
-/* How weights are read for few tokens: what suits most machines, or what settings say. It changes no result.
- */
+/* How weights are read: what suits most machines, or what settings say. It changes no result. */
 struct qn_reading {
+    uint64_t cache_bytes; /* that a thread has to itself, for what is read again and again */
+    uint32_t columns;     /* most tokens for which a weight is decoded once; 0: as many as the cache holds */
     uint32_t streams;     /* places of a weight that a thread reads by turns: 1 to QN_MAX_STREAMS */
     uint32_t ahead_bytes; /* how far before it computes with them it asks for weights in a layout of ours */
 };

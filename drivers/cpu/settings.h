@@ -3,13 +3,16 @@
 #define QN_CPU_SETTINGS_H
 
 #include "base/host.h"
-#include <quern/driver.h>
+#include "drivers/cpu/kernels.h"
 
 struct qn_cpu_settings {
     uint32_t threads;
-    uint32_t isa; /* bit per enum qn_isa */
-    uint64_t
-        in_file_layout; /* bit per enum quern_format: weights that are computed with as the file has them */
+    uint32_t isa;         /* bit per enum qn_isa */
+    uint64_t cache_bytes; /* that a thread has to itself */
+    /* Of the weights of each format. */
+    uint64_t in_file_layout;                     /* bit per format: computed with as the file has them */
+    uint32_t isa_of[QUERN_FORMAT_END];           /* bit per enum qn_isa: sets that their kernels may use */
+    struct qn_reading reading[QUERN_FORMAT_END]; /* members that are UINT32_MAX are left alone */
 };
 
 /* QUERN_ERR_PARAM names the setting whose value is wrong, and what was expected. */

@@ -1,5 +1,6 @@
 #include "drivers/vulkan/settings.h"
 
+#include "base/words.h"
 #include "drivers/vulkan/instance.h"
 #include "drivers/vulkan/kernels.h"
 #include "formats/formats.h"
@@ -48,31 +49,17 @@ static size_t find(const char *name)
 
 /* ---- values ---- */
 
-/* Number of a word among the choices. */
-static bool word_number(const char *choices, const char *word, uint64_t *number)
-{
-    size_t length = strlen(word);
-    *number = 0;
-    for (const char *at = choices; *at; at += strspn(at, " "), ++*number) {
-        size_t n = strcspn(at, " ");
-        if (n == length && memcmp(at, word, n) == 0)
-            return true;
-        at += n;
-    }
-    return false;
-}
-
 static bool read_value(const struct quern_tunable *tunable, const char *text, uint64_t *value)
 {
     size_t n = strlen(text);
-    if (tunable->type == QUERN_TUNABLE_WORD)
-        return word_number(tunable->choices, text, value);
+    size_t place = tunable->choices ? qn_word_place(tunable->choices, text, n) : 0;
+    *value = place;
+    if (place == SIZE_MAX || tunable->type == QUERN_TUNABLE_WORD)
+        return place != SIZE_MAX;
     if (n == 0 || n > 18 || strspn(text, "0123456789") != n)
         return false;
     *value = strtoull(text, NULL, 10);
-    uint64_t number;
-    return tunable->choices ? word_number(tunable->choices, text, &number)
-                            : *value >= tunable->min && *value <= tunable->max;
+    return tunable->choices || (*value >= tunable->min && *value <= tunable->max);
 }
 
 static enum quern_status wrong(const struct quern_setting *setting, const struct quern_tunable *tunable,

@@ -132,6 +132,43 @@ static uint32_t count_cpus(const struct qn_cpu_set *set)
     return n;
 }
 
+/* ---- caches ---- */
+
+/* Bytes of a processor's second-level cache for each core that shares it; 0: unknown. */
+static uint64_t read_cache(const char *root, uint32_t cpu)
+{
+    for (uint32_t i = 0; i < 8; i++) {
+        char folder[96], path[128], text[64];
+        struct qn_cpu_set sharing;
+        snprintf(folder, sizeof folder, "sys/devices/system/cpu/cpu%u/cache/index%u", cpu, i);
+        snprintf(path, sizeof path, "%s/level", folder);
+        if (read_number(root, path) != 2)
+            continue;
+        snprintf(path, sizeof path, "%s/size", folder);
+        if (!read_text(root, path, text, sizeof text))
+            return 0;
+        char *unit;
+        uint64_t bytes = strtoull(text, &unit, 10);
+        bytes <<= *unit == 'K' ? 10 : *unit == 'M' ? 20 : 0;
+        snprintf(path, sizeof path, "%s/shared_cpu_list", folder);
+        uint32_t cores = read_list(root, path, &sharing) ? count_cores(root, &sharing) : 1;
+        return bytes / (cores > 0 ? cores : 1);
+    }
+    return 0;
+}
+
+/* The smallest of the processors'. */
+static uint64_t smallest_cache(const char *root, const struct qn_cpu_set *set)
+{
+    uint64_t least = 0;
+    for (uint32_t cpu = 0; cpu < QN_MAX_CPUS; cpu++) {
+        uint64_t bytes = qn_cpu_set_has(set, cpu) ? read_cache(root, cpu) : 0;
+        if (bytes > 0 && (least == 0 || bytes < least))
+            least = bytes;
+    }
+    return least;
+}
+
 /* ---- control groups ---- */
 
 static void limit(uint64_t quota, uint64_t period, uint32_t *most)
@@ -233,6 +270,7 @@ void qn_cores_read(const char *root, const struct qn_cpu_set *allowed, struct qn
     *cores = (struct qn_cores){.n_cpus = count_cpus(allowed),
                                .n_cores = count_cores(root, allowed),
                                .n_fast = count_cores(root, &fast),
+                               .cache = smallest_cache(root, &fast),
                                .quota = read_quota(root)};
 }
 
@@ -244,12 +282,12 @@ uint32_t qn_cores_threads(const struct qn_cores *cores, enum qn_core_class of)
     return n > 0 ? n : 1;
 }
 
-uint32_t qn_default_threads(enum qn_core_class of)
+void qn_cores_here(struct qn_cores *cores)
 {
     struct qn_cpu_set allowed;
-    struct qn_cores cores;
-    if (!qn_cpu_allowed(&allowed))
-        return (uint32_t)qn_cpu_count();
-    qn_cores_read("", &allowed, &cores);
-    return qn_cores_threads(&cores, of);
+    uint32_t n = (uint32_t)qn_cpu_count();
+    if (qn_cpu_allowed(&allowed))
+        qn_cores_read("", &allowed, cores);
+    else
+        *cores = (struct qn_cores){.n_cpus = n, .n_cores = n, .n_fast = n};
 }

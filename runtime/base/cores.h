@@ -21,6 +21,7 @@ struct qn_cores {
     uint32_t n_cpus;  /* processors that the process may run on */
     uint32_t n_cores; /* of these, counting once what shares a core */
     uint32_t n_fast;  /* of these, the cores of the fast class */
+    uint64_t cache;   /* bytes of the second level that a fast core has to itself; 0: unknown */
     uint32_t quota;   /* processors' worth of time that control groups grant, rounded up; 0: no limit */
 };
 
@@ -29,6 +30,7 @@ struct qn_cores {
  *   classes: sys/devices/cpu_atom/cpus, else sys/devices/system/cpu/cpuN/cpu_capacity, else
  *            cpuN/cpufreq/cpuinfo_max_freq; the fast class are those not in the list, of at least half the
  * largest capacity, or of at least 4/5 of the highest frequency cores:   cpuN/topology/thread_siblings_list
+ *   cache:   cpuN/cache/indexN/level, size and shared_cpu_list
  *   quota:   proc/self/cgroup, and under sys/fs/cgroup cpu.max (version 2) or cpu.cfs_quota_us and
  *            cpu.cfs_period_us (version 1) of the process's group and all above it */
 void qn_cores_read(const char *root, const struct qn_cpu_set *allowed, struct qn_cores *cores);
@@ -45,7 +47,7 @@ uint32_t qn_cores_threads(const struct qn_cores *cores, enum qn_core_class of);
 
 /* The processors that this process may use now (affinity respected); false where the system does not say. */
 bool qn_cpu_allowed(struct qn_cpu_set *set);
-/* How many threads to compute with on this machine. */
-uint32_t qn_default_threads(enum qn_core_class of);
+/* What holds for this process on this machine. */
+void qn_cores_here(struct qn_cores *cores);
 
 #endif

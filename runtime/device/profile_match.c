@@ -1,4 +1,5 @@
 /* Which devices a profile is for. */
+#include "base/words.h"
 #include "device/profile.h"
 #include <quern/device.h>
 
@@ -47,16 +48,6 @@ static bool any_id(const struct qn_match_ids *ids, uint32_t id)
     for (uint32_t i = 0; i < ids->n; i++)
         found |= id >= ids->first[i] && id <= ids->last[i];
     return found;
-}
-
-/* Whether a word stands in a list with spaces between them. */
-static bool has_word(const char *list, const char *word)
-{
-    size_t n = strlen(word);
-    for (const char *at = list; (at = strstr(at, word)) != NULL; at += n)
-        if ((at == list || at[-1] == ' ') && (at[n] == '\0' || at[n] == ' '))
-            return true;
-    return false;
 }
 
 /* ---- versions ---- */
@@ -154,7 +145,7 @@ bool qn_profile_matches(const struct qn_profile *profile, const char *driver,
             !qn_version_in_range(info->driver_version, &m->driver_version))
             return false;
         for (uint32_t i = 0; i < m->features.n; i++)
-            if (!has_word(info->features, m->features.word[i]))
+            if (qn_word_place(info->features, m->features.word[i], strlen(m->features.word[i])) == SIZE_MAX)
                 return false;
     }
     return true;

@@ -1,5 +1,6 @@
 #include "device/tunables.h"
 
+#include "base/words.h"
 #include "formats/formats.h"
 
 #include <stdio.h>
@@ -127,18 +128,6 @@ static bool whole_number(const char *text, uint64_t *value)
     return true;
 }
 
-static bool is_choice(const char *choices, const char *text)
-{
-    size_t n = strlen(text);
-    for (const char *at = choices; n > 0 && *at; at += strspn(at, " ")) {
-        size_t length = strcspn(at, " ");
-        if (length == n && memcmp(at, text, n) == 0)
-            return true;
-        at += length;
-    }
-    return false;
-}
-
 /* ---- values ---- */
 
 static void print_measure(uint32_t type, uint64_t value, char *text, size_t size)
@@ -191,11 +180,11 @@ bool qn_tunable_parse(const struct quern_tunable *tunable, const char *text, cha
         break;
     case QUERN_TUNABLE_COUNT:
         good = whole_number(text, &number) &&
-               (tunable->choices ? is_choice(tunable->choices, text)
+               (tunable->choices ? qn_word_place(tunable->choices, text, strlen(text)) != SIZE_MAX
                                  : number >= tunable->min && number <= tunable->max);
         break;
     case QUERN_TUNABLE_WORD:
-        good = is_choice(tunable->choices, text);
+        good = qn_word_place(tunable->choices, text, strlen(text)) != SIZE_MAX;
         break;
     default:
         number = measure(text, tunable->type);

@@ -1,5 +1,6 @@
 /* Tuning a device: which values of its settings its kernels are fastest with. */
 #include "base/thread.h"
+#include "base/words.h"
 #include "conformance/verify.h"
 #include "device/workbench.h"
 #include <quern/verify.h>
@@ -17,6 +18,7 @@ enum {
     MANY = 0,           /* tokens: as many as suit the device */
     PICKED = 6,         /* cases by which settings are verified */
     ROUNDS = 3,         /* of measurements side by side */
+    LEAST_BYTES = 1024, /* tried after none */
 };
 
 /* A candidate must take less than this part of the time to count as faster; what takes more than the other
@@ -30,10 +32,10 @@ static const struct kernel {
     uint32_t tokens[MOST_CASES]; /* of each case */
     uint32_t n_cases;
 } kernels[] = {
+    {"weights", "weights.", QUERN_OP_MATMUL, {1, MANY}, 2}, /* before what depends on the layout */
     {"matvec", "kernels.matvec.", QUERN_OP_MATMUL, {1, 8}, 2},
     {"matmul", "kernels.matmul.", QUERN_OP_MATMUL, {MANY}, 1},
     {"attention", "kernels.attention.", QUERN_OP_ATTENTION, {1, MANY}, 2},
-    {"weights", "weights.", QUERN_OP_MATMUL, {1, MANY}, 2},
     {"threads", "threads.", QUERN_OP_MATMUL, {1, MANY}, 2},
 };
 
@@ -65,6 +67,7 @@ struct work {
     struct qn_case cases[MOST_CASES];
     uint32_t n_cases;
     struct chosen best[MOST_TUNABLES];
+    char name[MOST_TUNABLES][QN_SETTING_NAME]; /* of their settings, while a choice is tried */
     uint32_t n_tunables, n_tried;
 
     /* the overlay */
@@ -90,16 +93,16 @@ static void name_setting(const struct work *w, const struct quern_tunable *tunab
         snprintf(name, QN_SETTING_NAME, "%s", tunable->name);
 }
 
-/* The choice as settings; how many. */
-static uint32_t make_settings(const struct work *w, const struct chosen *chosen,
-                              char names[MOST_TUNABLES][QN_SETTING_NAME], struct quern_setting *settings)
+/* The choice as settings, behind what rows before have found; how many. */
+static uint32_t make_settings(struct work *w, const struct chosen *chosen, struct quern_setting *settings)
 {
     uint32_t n = 0;
+    for (size_t i = 0; i < w->n_lines; i++)
+        settings[n++] = (struct quern_setting){w->lines[i].setting, w->lines[i].value};
     for (uint32_t i = 0; i < w->n_tunables; i++)
         if (chosen[i].value[0]) {
-            name_setting(w, chosen[i].tunable, names[n]);
-            settings[n] = (struct quern_setting){names[n], chosen[i].value};
-            n++;
+            name_setting(w, chosen[i].tunable, w->name[i]);
+            settings[n++] = (struct quern_setting){w->name[i], chosen[i].value};
         }
     return n;
 }
@@ -140,10 +143,9 @@ static bool stopped(struct work *w)
 /* Opens the device with the choice; false: it cannot be used. */
 static bool open_with(struct work *w, const struct chosen *chosen, struct qn_device *device)
 {
-    char names[MOST_TUNABLES][QN_SETTING_NAME];
-    struct quern_setting settings[MOST_TUNABLES];
+    struct quern_setting settings[MOST_LINES + MOST_TUNABLES];
     struct quern_error err;
-    uint32_t n = make_settings(w, chosen, names, settings);
+    uint32_t n = make_settings(w, chosen, settings);
     return fits(w, settings, n) && !qn_workbench_open(&w->bench, settings, n, device, &err);
 }
 
@@ -233,11 +235,12 @@ static uint32_t list_values(const struct work *w, const struct quern_tunable *tu
             snprintf(values[n++], QN_SETTING_VALUE, "%.*s", (int)length, at);
             at += length;
         }
-    } else if (tunable->type == QUERN_TUNABLE_COUNT) {
+    } else if (tunable->type == QUERN_TUNABLE_COUNT || tunable->type == QUERN_TUNABLE_BYTES) {
+        const uint64_t second = tunable->type == QUERN_TUNABLE_BYTES ? LEAST_BYTES : 1;
         bool threads = strncmp(tunable->name, "threads.", 8) == 0;
         uint64_t max = threads && w->n_cpus < tunable->max ? w->n_cpus : tunable->max;
         uint64_t value = tunable->min;
-        for (; value <= max && n<MOST_VALUES; value = value> 0 ? value * 2 : 1)
+        for (; value <= max && n<MOST_VALUES; value = value> 0 ? value * 2 : second)
             snprintf(values[n++], QN_SETTING_VALUE, "%llu", (unsigned long long)value);
         if (n < MOST_VALUES && value / 2 < max)
             snprintf(values[n++], QN_SETTING_VALUE, "%llu", (unsigned long long)max);
@@ -251,7 +254,8 @@ static void time_values(struct work *w, uint32_t t, char values[MOST_VALUES][QN_
                         double took[MOST_VALUES])
 {
     struct chosen candidate[MOST_TUNABLES];
-    bool ordered = w->best[t].tunable->type == QUERN_TUNABLE_COUNT;
+    bool ordered =
+        w->best[t].tunable->type == QUERN_TUNABLE_COUNT || w->best[t].tunable->type == QUERN_TUNABLE_BYTES;
     double least = INFINITY;
     uint32_t worse = 0;
     memcpy(candidate, w->best, sizeof candidate);
@@ -522,8 +526,8 @@ static void progress_row(struct work *w)
 
 static enum quern_status choose(struct work *w, const char *only, struct quern_error *err)
 {
-    char word[QN_WORD];
-    while (only && qn_list_word(&only, word)) {
+    char word[64];
+    while (only && qn_word_take(&only, word, sizeof word)) {
         size_t k = 0;
         while (k < QN_LEN(kernels) && strcmp(kernels[k].name, word) != 0)
             k++;
@@ -541,13 +545,13 @@ static void choose_sizes(struct work *w)
 {
     uint32_t type = w->bench.info->type;
     bool small = type == QUERN_DEVICE_SOFTWARE || type == QUERN_DEVICE_CPU || type == QUERN_DEVICE_NULL;
-    w->sizes = (struct qn_op_sizes){.k = small ? 2048 : 4096,
+    w->sizes = (struct qn_op_sizes){.k = type == QUERN_DEVICE_SOFTWARE ? 2048 : 4096,
                                     .rows = small ? 1024 : 8192,
                                     .held = small ? 512 : 4096,
                                     .pool = type == QUERN_DEVICE_SOFTWARE ? 4 << 20
                                             : small                       ? 48 << 20
                                                                           : 512 << 20,
-                                    .many = small ? 64 : QN_CASE_TOKENS};
+                                    .many = type == QUERN_DEVICE_SOFTWARE ? 64 : QN_CASE_TOKENS};
     if (w->params->bytes > 0)
         w->sizes.pool = w->params->bytes;
 }

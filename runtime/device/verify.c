@@ -1,4 +1,5 @@
 /* Verifying a device: every operation and format against the reference, and which feature is to blame. */
+#include "base/words.h"
 #include "conformance/verify.h"
 #include "device/workbench.h"
 #include <quern/verify.h>
@@ -232,8 +233,8 @@ static void progress_row(struct work *w)
 
 static enum quern_status choose(struct work *w, const char *only, struct quern_error *err)
 {
-    char word[QN_WORD];
-    while (only && qn_list_word(&only, word))
+    char word[64];
+    while (only && qn_word_take(&only, word, sizeof word))
         if (!qn_op_choose(&w->choice, word))
             return qn_fail(err, QUERN_ERR_PARAM, "\"%s\" is no operation or number format", word);
     return QUERN_OK;

@@ -86,15 +86,6 @@ enum quern_status qn_workbench_open(struct qn_workbench *bench, const struct que
     return status;
 }
 
-bool qn_list_word(const char **at, char word[QN_WORD])
-{
-    *at += strspn(*at, " ,");
-    size_t n = strcspn(*at, " ,");
-    snprintf(word, QN_WORD, "%.*s", (int)(n < QN_WORD ? n : QN_WORD - 1), *at);
-    *at += n;
-    return n > 0;
-}
-
 /* ---- overlays ---- */
 
 void qn_overlay_path(const struct qn_workbench *bench, const char *dir, const char *kind, char path[QN_PATH])

@@ -29,11 +29,6 @@ void qn_workbench_finish(struct qn_workbench *bench);
 enum quern_status qn_workbench_open(struct qn_workbench *bench, const struct quern_setting *more, uint32_t n,
                                     struct qn_device *device, struct quern_error *err);
 
-/* The next word of a list with spaces or commas between them, cut to what there is room for; false: there is
- * none. */
-enum { QN_WORD = 64 };
-bool qn_list_word(const char **at, char word[QN_WORD]);
-
 /* Something that was found out about the device, for its overlay. */
 struct qn_overlay_line {
     const char *setting, *value; /* as the driver gets it */

@@ -128,7 +128,10 @@ static uint32_t first_of(enum quern_layout layout, uint32_t n_rows)
 /* Fewer rows or tokens, read otherwise, give the bits of all of them, and nothing else is written. */
 static void check_bits(struct bench *bench, const struct qn_kernel_case *at, struct qn_matmul_call call)
 {
-    static const struct qn_reading readings[] = {{1, 0}, {2, 64}, {4, 4096}, {8, 1 << 20}};
+    static const struct qn_reading readings[] = {{.streams = 1},
+                                                 {.streams = 2, .ahead_bytes = 64},
+                                                 {.streams = 4, .ahead_bytes = 4096},
+                                                 {.streams = QN_MAX_STREAMS, .ahead_bytes = 1 << 20}};
     const size_t k = call.k, row_bytes = call.row_bytes, stride = call.x_stride;
     const void *x = call.x;
     for (size_t i = 0; i < LEN(some_rows); i++) {

@@ -80,14 +80,31 @@ static void test_unknown(void **state)
     new_machine();
     struct qn_cores cores = read_machine(0xf);
     assert_true(cores.n_cpus == 4 && cores.n_cores == 4 && cores.n_fast == 4 && cores.quota == 0);
+    assert_int_equal(cores.cache, 0);
     assert_int_equal(qn_cores_threads(&cores, QN_CORES_FAST), 4);
     cores = read_machine(0x21);
     assert_int_equal(qn_cores_threads(&cores, QN_CORES_FAST), 2);
     cores = read_machine(0);
     assert_int_equal(qn_cores_threads(&cores, QN_CORES_FAST), 1);
-    struct qn_cpu_set mine;
-    if (qn_cpu_allowed(&mine))
-        assert_true(qn_default_threads(QN_CORES_FAST) >= 1);
+    qn_cores_here(&cores);
+    assert_true(qn_cores_threads(&cores, QN_CORES_FAST) >= 1);
+}
+
+/* Two large cores with a cache each, four small ones that share one. */
+static void test_caches(void **state)
+{
+    (void)state;
+    new_machine();
+    for (uint32_t cpu = 0; cpu < 6; cpu++) {
+        bool large = cpu < 2;
+        put_cpu(cpu, "cpu_capacity", large ? "1024" : "300");
+        put_cpu(cpu, "cache/index0/level", "1\n");
+        put_cpu(cpu, "cache/index2/level", "2\n");
+        put_cpu(cpu, "cache/index2/size", large ? "1280K\n" : "2M\n");
+        put_cpu(cpu, "cache/index2/shared_cpu_list", !large ? "2-5\n" : cpu == 0 ? "0\n" : "1\n");
+    }
+    assert_int_equal(read_machine(0x3f).cache, 1280 << 10);
+    assert_int_equal(read_machine(0x3c).cache, 512 << 10);
 }
 
 /* A phone: four small cores, three middle ones, one large. */
@@ -204,9 +221,9 @@ static void test_nonsense(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_unknown),   cmocka_unit_test(test_capacity), cmocka_unit_test(test_hybrid),
-        cmocka_unit_test(test_frequency), cmocka_unit_test(test_quota_v2), cmocka_unit_test(test_quota_v1),
-        cmocka_unit_test(test_nonsense),
+        cmocka_unit_test(test_unknown),  cmocka_unit_test(test_caches),    cmocka_unit_test(test_capacity),
+        cmocka_unit_test(test_hybrid),   cmocka_unit_test(test_frequency), cmocka_unit_test(test_quota_v2),
+        cmocka_unit_test(test_quota_v1), cmocka_unit_test(test_nonsense),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     end_machine();

@@ -49,6 +49,36 @@ void qn_pack_row(const struct qn_kernels *kernels, enum qn_pack pack, const floa
         memcpy(row, x, k * sizeof *x);
 }
 
+/* As many of n as there is room for, in units; at least one unit. bytes: of one; 0: they are the same one. */
+static uint32_t as_many(uint32_t n, uint64_t room, size_t bytes, uint32_t unit)
+{
+    uint64_t fit = bytes > 0 ? room / bytes / unit * unit : n;
+    return fit >= n ? n : fit < unit ? unit : (uint32_t)fit;
+}
+
+/* Where the tokens do not all fit into the cache beside some rows, it is some rows and tokens at a time. */
+static void multiply_rows(struct qn_matmul_call call, const struct qn_matmul_kernel *kernel)
+{
+    enum { COLUMNS = 16 };
+    const struct qn_matmul_call all = call;
+    const struct qn_reading *how = &kernel->reading;
+    uint32_t columns = how->columns, rows = all.n_rows;
+    if (columns == 0)
+        columns = as_many(all.n_tokens, how->cache_bytes / 8 * 3, all.x_stride, COLUMNS);
+    if (columns < all.n_tokens)
+        rows = as_many(all.n_rows, how->cache_bytes / 4, all.row_bytes, QN_UNIT_ROWS);
+    call.reading = *how;
+    for (uint32_t r = 0; r < all.n_rows; r += rows)
+        for (uint32_t t = 0; t < all.n_tokens; t += columns) {
+            call.w = (const char *)all.w + r * all.row_bytes;
+            call.n_rows = all.n_rows - r < rows ? all.n_rows - r : rows;
+            call.x = (const char *)all.x + t * all.x_stride;
+            call.n_tokens = all.n_tokens - t < columns ? all.n_tokens - t : columns;
+            call.y = all.y + t * all.y_stride + r;
+            kernel->run(&call);
+        }
+}
+
 /* Rows of one weight for some tokens: y[t * y_stride + i]. A weight that is being laid out is read in two
  * places, whose kernels give the same bits. */
 static void multiply(const struct qn_product *product, int s, size_t first, size_t n_rows, uint32_t token,
@@ -67,15 +97,13 @@ static void multiply(const struct qn_product *product, int s, size_t first, size
         call.w = side->w + first * side->row_bytes;
         call.n_rows = (uint32_t)laid;
         call.y = y;
-        call.reading = side->kernel->reading;
-        side->kernel->run(&call);
+        multiply_rows(call, side->kernel);
     }
     if (laid < n_rows) {
         call.w = side->origin + (first + laid) * side->row_bytes;
         call.n_rows = (uint32_t)(n_rows - laid);
         call.y = y + laid;
-        call.reading = side->origin_kernel->reading;
-        side->origin_kernel->run(&call);
+        multiply_rows(call, side->origin_kernel);
     }
 }
 
