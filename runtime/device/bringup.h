@@ -53,6 +53,8 @@ enum quern_status qn_bringup_environment(const struct qn_bringup *bringup, char 
  * what the helper says. *known: false where neither says anything; then the verdict is good. */
 enum quern_status qn_bringup_verdict(struct qn_bringup *bringup, uint32_t index, bool ask,
                                      struct qn_verdict *verdict, bool *known, struct quern_error *err);
+/* The id of the index-th device. */
+void qn_device_write_id(const struct qn_bringup *bringup, uint32_t index, char *id, size_t size);
 /* How fast it is, as kept or as the helper measures it. QUERN_ERR_UNSUPPORTED without a helper. */
 enum quern_status qn_bringup_rating(struct qn_bringup *bringup, uint32_t index, struct qn_rating *rating,
                                     struct quern_error *err);

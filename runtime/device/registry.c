@@ -3,7 +3,6 @@
 #include "device/bringup.h"
 #include "device/marks.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -38,10 +37,8 @@ static bool usable(const struct quern_callbacks *cb, const struct quern_driver *
     return false;
 }
 
-/* Driver number i, extra ones first (they may replace a built-in one of the same name); NULL: left out.
- * False at the end. */
-static bool driver_at(const struct quern_callbacks *cb, const struct qn_drivers *drivers, size_t i,
-                      const struct quern_driver **out)
+bool qn_driver_at(const struct quern_callbacks *cb, const struct qn_drivers *drivers, size_t i,
+                  const struct quern_driver **out)
 {
     if (i >= drivers->n_extra + QN_LEN(builtin))
         return false;
@@ -60,7 +57,7 @@ void qn_registry_tunables(const struct quern_callbacks *cb, const struct quern_d
     const struct qn_drivers drivers = {.extra = extra, .n_extra = n_extra};
     const struct quern_driver *driver;
     *set = (struct qn_tunable_set){0};
-    for (size_t i = 0; driver_at(cb, &drivers, i, &driver); i++)
+    for (size_t i = 0; qn_driver_at(cb, &drivers, i, &driver); i++)
         if (driver && !qn_tunables_add(set, driver))
             qn_log(cb, QUERN_LOG_WARNING, "driver %s: profiles know of %d drivers, not of this one",
                    driver->name, QN_MAX_DRIVERS - 1);
@@ -105,7 +102,7 @@ const struct quern_driver *qn_driver_builtin(const struct quern_callbacks *cb, c
 }
 
 /* "vulkan", or "vulkan:1" where the driver has several. */
-static void write_id(const struct qn_bringup *bringup, uint32_t index, char *id, size_t size)
+void qn_device_write_id(const struct qn_bringup *bringup, uint32_t index, char *id, size_t size)
 {
     if (bringup->listing.n == 1)
         snprintf(id, size, "%s", bringup->driver->name);
@@ -159,7 +156,7 @@ static bool add_device(struct quern_device_list *list, struct qn_bringup *bringu
                             &bringup->listing.infos[index], &list->values[list->n], &err))
         return false;
     struct listed *text = &list->text[list->n];
-    write_id(bringup, index, text->id, sizeof text->id);
+    qn_device_write_id(bringup, index, text->id, sizeof text->id);
     snprintf(text->reason, sizeof text->reason, "%s", verdict.reason);
     list->desc[list->n++] = (struct quern_device_desc){.driver = bringup->driver->name,
                                                        .info = bringup->listing.infos[index],
@@ -262,7 +259,7 @@ enum quern_status quern_device_list_create(struct quern_device_list **out,
     if (!drivers.profiles)
         drivers.profiles = list->own;
     const struct quern_driver *driver;
-    for (size_t i = 0; !status && driver_at(&cb, &drivers, i, &driver); i++)
+    for (size_t i = 0; !status && qn_driver_at(&cb, &drivers, i, &driver); i++)
         if (driver)
             status = list_driver(list, &drivers, driver, params->fresh, err);
     quern_cache_close(&cache);
@@ -400,7 +397,7 @@ static enum quern_status no_such_device(const struct quern_callbacks *cb, const 
     char have[256] = "auto";
     size_t n = strlen(have);
     const struct quern_driver *driver;
-    for (size_t i = 0; driver_at(cb, drivers, i, &driver) && n < sizeof have; i++)
+    for (size_t i = 0; qn_driver_at(cb, drivers, i, &driver) && n < sizeof have; i++)
         if (driver)
             n += (size_t)snprintf(have + n, sizeof have - n, ", %s", driver->name);
     return qn_fail(err, QUERN_ERR_PARAM, "device \"%.*s\" is not one of: %s", (int)(len < 64 ? len : 64), id,
@@ -431,7 +428,7 @@ static enum quern_status find_named(const struct qn_bringup *bringup, struct wan
                    have);
 }
 
-static bool is_hardware(uint32_t type)
+bool qn_device_is_hardware(uint32_t type)
 {
     return type == QUERN_DEVICE_INTEGRATED_GPU || type == QUERN_DEVICE_DISCRETE_GPU ||
            type == QUERN_DEVICE_NPU;
@@ -451,7 +448,7 @@ static enum quern_status choose(const struct qn_bringup *bringup, struct wanted 
         if (status)
             return status;
     } else if (!wanted->numbered) { /* the first that is no emulation */
-        while (wanted->index < listing->n && !is_hardware(listing->infos[wanted->index].type))
+        while (wanted->index < listing->n && !qn_device_is_hardware(listing->infos[wanted->index].type))
             wanted->index++;
         wanted->index = wanted->index < listing->n ? wanted->index : 0;
     }
@@ -547,7 +544,7 @@ static enum quern_status find_driver(const struct quern_callbacks *cb, const str
     size_t i = 0;
     if (!parse_id(id, len, wanted))
         return no_such_device(cb, drivers, id, len, err);
-    while (driver_at(cb, drivers, i, driver) && !(*driver && strcmp((*driver)->name, wanted->driver) == 0))
+    while (qn_driver_at(cb, drivers, i, driver) && !(*driver && strcmp((*driver)->name, wanted->driver) == 0))
         i++;
     return i < drivers->n_extra + QN_LEN(builtin) ? QUERN_OK : no_such_device(cb, drivers, id, len, err);
 }
@@ -591,7 +588,7 @@ enum quern_status qn_device_open(const struct quern_callbacks *cb, const struct 
         again = status == QUERN_ERR_PARAM && bringup.identity && !bringup.in_process;
         if (!status) {
             if (!wanted.numbered)
-                write_id(&bringup, index, device->id, sizeof device->id);
+                qn_device_write_id(&bringup, index, device->id, sizeof device->id);
             else
                 snprintf(device->id, sizeof device->id, "%.*s", (int)len, id);
             device->desc = (struct quern_device_desc){
@@ -612,115 +609,4 @@ void qn_device_close(struct qn_device *device)
         device->driver->close(device->handle);
     device->handle = NULL;
     qn_mark_destroy(&device->mark);
-}
-
-/* ---- the best device ---- */
-
-/* Seconds for a prompt of 512 tokens and an answer of 128, for a million weights. */
-static double seconds(double prefill, double decode)
-{
-    return 512 / prefill + 128 / decode;
-}
-
-bool qn_rating_is_faster(const struct qn_rating *rating)
-{
-    const double *rate = rating->rate;
-    return rate[QN_DECODE] > 0 && rate[QN_PREFILL] > 0 &&
-           seconds(rate[QN_PREFILL], rate[QN_DECODE]) < seconds(rate[QN_CPU_PREFILL], rate[QN_CPU_DECODE]);
-}
-
-/* What the profiles say about using the device: of both phases, that which says more. */
-enum wish { MEASURE, PREFER, AVOID };
-
-static enum wish wish_of(const struct qn_bringup *bringup, uint32_t index)
-{
-    static const char *const names[] = {"placement.decode", "placement.prefill"};
-    enum wish wish[QN_LEN(names)] = {MEASURE, MEASURE};
-    struct qn_settings settings;
-    struct quern_error err;
-    if (qn_bringup_settings(bringup, index, &settings, &err))
-        return MEASURE;
-    for (uint32_t i = 0; i < settings.n; i++)
-        for (size_t k = 0; k < QN_LEN(names); k++)
-            if (strcmp(settings.item[i].name, names[k]) == 0)
-                wish[k] = strcmp(settings.item[i].value, "avoid") == 0    ? AVOID
-                          : strcmp(settings.item[i].value, "prefer") == 0 ? PREFER
-                                                                          : MEASURE;
-    qn_settings_finish(bringup->cb, &settings);
-    return wish[0] > wish[1] ? wish[0] : wish[1];
-}
-
-/* Seconds that the device takes, INFINITY: it is not used. One that is preferred takes none. */
-static double seconds_of(struct qn_bringup *bringup, uint32_t index, const char *id)
-{
-    const struct quern_device_info *info = &bringup->listing.infos[index];
-    const struct quern_callbacks *cb = bringup->cb;
-    struct qn_verdict verdict = {.good = false};
-    struct qn_rating rating;
-    struct quern_error err = {0};
-    bool known;
-    enum wish wish = wish_of(bringup, index);
-    if (wish == AVOID) {
-        qn_log(cb, QUERN_LOG_INFO, "auto: %s (%s) is not used: its profile avoids it", id, info->name);
-        return INFINITY;
-    }
-    if (qn_bringup_verdict(bringup, index, true, &verdict, &known, &err) || !verdict.good) {
-        qn_log(cb, QUERN_LOG_INFO, "auto: %s (%s) is not used: %s", id, info->name,
-               verdict.reason[0] ? verdict.reason : err.text);
-        return INFINITY;
-    }
-    if (wish == PREFER) {
-        qn_log(cb, QUERN_LOG_INFO, "auto: %s (%s) is preferred by its profile", id, info->name);
-        return 0;
-    }
-    if (qn_bringup_rating(bringup, index, &rating, &err)) {
-        qn_log(cb, QUERN_LOG_INFO, "auto: %s (%s) is not measured: %s", id, info->name, err.text);
-        return INFINITY;
-    }
-    const double *rate = rating.rate;
-    bool faster = qn_rating_is_faster(&rating);
-    qn_log(
-        cb, QUERN_LOG_INFO,
-        "auto: %s (%s) is %s than the processor: decode %.4g to %.4g, prefill %.4g to %.4g million weights/s",
-        id, info->name, faster ? "faster" : "slower", rate[QN_DECODE], rate[QN_CPU_DECODE], rate[QN_PREFILL],
-        rate[QN_CPU_PREFILL]);
-    return faster ? seconds(rate[QN_PREFILL], rate[QN_DECODE]) : INFINITY;
-}
-
-/* Puts the driver's fastest device first where it is faster than the processor and what was found before. */
-static void consider(struct qn_bringup *bringup, double *best, char ids[QN_AUTO_SIZE])
-{
-    for (uint32_t i = 0; i < bringup->listing.n; i++) {
-        char id[64];
-        if (!is_hardware(bringup->listing.infos[i].type) || !qn_bringup_confined(bringup))
-            continue;
-        write_id(bringup, i, id, sizeof id);
-        double time = seconds_of(bringup, i, id);
-        if (time < *best) {
-            *best = time;
-            snprintf(ids, QN_AUTO_SIZE, "%s,cpu", id);
-        }
-    }
-}
-
-void qn_device_auto(const struct quern_callbacks *cb, const struct qn_drivers *drivers,
-                    char ids[QN_AUTO_SIZE])
-{
-    double best = INFINITY;
-    snprintf(ids, QN_AUTO_SIZE, "cpu");
-    bool can_measure = drivers->cache && drivers->helper && drivers->helper[0];
-    for (size_t i = 0; can_measure && i < QN_LEN(builtin); i++) {
-        const struct quern_driver *driver = builtin[i](QUERN_DRIVER_ABI);
-        struct qn_bringup bringup;
-        struct quern_error err = {0};
-        if (!usable(cb, driver) || !driver->identify)
-            continue;
-        if (qn_bringup_init(&bringup, cb, drivers, driver, false, &err)) {
-            qn_log(cb, QUERN_LOG_INFO, "auto: driver %s: %s", driver->name, err.text);
-            continue;
-        }
-        consider(&bringup, &best, ids);
-        qn_bringup_finish(&bringup);
-    }
-    qn_log(cb, QUERN_LOG_INFO, "auto: %s", ids);
 }

@@ -44,6 +44,14 @@ struct qn_drivers qn_drivers_of(const struct quern_device_params *params, struct
 void qn_registry_tunables(const struct quern_callbacks *cb, const struct quern_driver *const *extra,
                           uint32_t n_extra, struct qn_tunable_set *set);
 
+/* Driver number i, extra ones first (they may replace a built-in one of the same name); NULL: left out.
+ * False at the end. */
+bool qn_driver_at(const struct quern_callbacks *cb, const struct qn_drivers *drivers, size_t i,
+                  const struct quern_driver **out);
+
+/* Something of its own to compute with: a GPU or NPU. */
+bool qn_device_is_hardware(uint32_t type);
+
 /* Ids, with commas, of what "auto" stands for: the device that was measured to be the fastest, then the
  * processor. Only the processor without a helper to measure and a cache to keep what it found. */
 enum { QN_AUTO_SIZE = 96 };

@@ -19,6 +19,8 @@ enum quern_status qn_trial_blame(const struct quern_callbacks *cb, const struct 
                                  struct quern_error *err);
 
 /* Rates of products of Q4_0 weights, in millions of weights times tokens per second. */
+#define QN_RATE_BYTES 0.5625e6 /* of a million weights */
+#define QN_RATE_OPS   2e6      /* of a million weights times tokens */
 struct qn_rates {
     double decode;  /* token by token: what memory allows */
     double prefill; /* QN_TRIAL_BATCH at once: what arithmetic allows */

@@ -16,6 +16,11 @@
 static const struct quern_tunable own[] = {
     {"placement.decode", QUERN_TUNABLE_WORD, 0, 0, 0, "measure avoid prefer", "measure", PHASE_HELP},
     {"placement.prefill", QUERN_TUNABLE_WORD, 0, 0, 0, "measure avoid prefer", "measure", PHASE_HELP},
+    {QN_COSTS_DECODE, QUERN_TUNABLE_RATE, 0, 1000000, 100000000000000, NULL, "is measured",
+     "bytes of weights that products with one token read in a second, for --device auto, which need not "
+     "measure what profiles give"},
+    {QN_COSTS_PREFILL, QUERN_TUNABLE_OPS, 0, 1000000000, 9000000000000000, NULL, "is measured",
+     "operations a second of products with many tokens, two for each weight and token"},
 };
 
 /* ---- tables ---- */
@@ -91,9 +96,9 @@ static const struct unit units[] = {
     {"s", QUERN_TUNABLE_TIME, 1e6},        {"ms", QUERN_TUNABLE_TIME, 1e3},
     {"us", QUERN_TUNABLE_TIME, 1},         {"TB/s", QUERN_TUNABLE_RATE, 1e12},
     {"GB/s", QUERN_TUNABLE_RATE, 1e9},     {"MB/s", QUERN_TUNABLE_RATE, 1e6},
-    {"GiB/s", QUERN_TUNABLE_RATE, 0x1p30}, {"TOP/s", QUERN_TUNABLE_RATE, 1e12},
-    {"GOP/s", QUERN_TUNABLE_RATE, 1e9},    {"TFLOP/s", QUERN_TUNABLE_RATE, 1e12},
-    {"GFLOP/s", QUERN_TUNABLE_RATE, 1e9},
+    {"GiB/s", QUERN_TUNABLE_RATE, 0x1p30}, {"TOP/s", QUERN_TUNABLE_OPS, 1e12},
+    {"GOP/s", QUERN_TUNABLE_OPS, 1e9},     {"TFLOP/s", QUERN_TUNABLE_OPS, 1e12},
+    {"GFLOP/s", QUERN_TUNABLE_OPS, 1e9},
 };
 
 /* A number and a unit, exactly or to the next whole below. UINT64_MAX: it is none. */
@@ -144,9 +149,12 @@ static void print_measure(uint32_t type, uint64_t value, char *text, size_t size
 
 void qn_tunable_range(const struct quern_tunable *tunable, char *text, size_t size)
 {
-    static const char *const kinds[] = {"on or off", "a whole number", "bytes", "a time", "one of", "a rate"};
-    static const char *const as_in[] = {
-        [QUERN_TUNABLE_BYTES] = "64 KiB", [QUERN_TUNABLE_TIME] = "100 ms", [QUERN_TUNABLE_RATE] = "68 GB/s"};
+    static const char *const kinds[] = {"on or off", "a whole number", "bytes", "a time",
+                                        "one of",    "a rate",         "a rate"};
+    static const char *const as_in[] = {[QUERN_TUNABLE_BYTES] = "64 KiB",
+                                        [QUERN_TUNABLE_TIME] = "100 ms",
+                                        [QUERN_TUNABLE_RATE] = "68 GB/s",
+                                        [QUERN_TUNABLE_OPS] = "4 TOP/s"};
     char min[40], max[40];
     if (tunable->type >= QN_LEN(kinds))
         snprintf(text, size, "what a newer version of Quern knows");

@@ -8,6 +8,9 @@
 
 enum { QN_MAX_DRIVERS = 16, QN_SETTING_VALUE = 64 };
 
+#define QN_COSTS_DECODE  "costs.decode"
+#define QN_COSTS_PREFILL "costs.prefill"
+
 /* One table a driver, and the runtime's, which has no driver. */
 struct qn_tunable_set {
     uint32_t n;

@@ -2,6 +2,7 @@
 #include "base/thread.h"
 #include "base/words.h"
 #include "conformance/verify.h"
+#include "device/trial.h"
 #include "device/workbench.h"
 #include <quern/verify.h>
 
@@ -37,7 +38,9 @@ static const struct kernel {
     {"matmul", "kernels.matmul.", QUERN_OP_MATMUL, {MANY}, 1},
     {"attention", "kernels.attention.", QUERN_OP_ATTENTION, {1, MANY}, 2},
     {"threads", "threads.", QUERN_OP_MATMUL, {1, MANY}, 2},
+    {"costs", "costs.", QUERN_OP_MATMUL, {0}, 0}, /* what the device reaches with all that, to be placed by */
 };
+enum { COSTS = QN_LEN(kernels) - 1 };
 
 /* What most models have. */
 static const enum quern_format usual[] = {QUERN_F16, QUERN_Q4_0, QUERN_Q8_0, QUERN_Q4_K, QUERN_Q6_K};
@@ -52,7 +55,7 @@ struct work {
     const struct quern_tune_params *params;
     struct quern_tune_result *result;
     struct qn_op_choice choice; /* of formats */
-    bool kernel[sizeof kernels / sizeof *kernels];
+    bool kernel[QN_LEN(kernels)];
     bool any_kernel;
     struct qn_op_sizes sizes;
     uint64_t formats;
@@ -450,6 +453,18 @@ static void tell(struct work *w, double gain, const char *settings, bool kept)
         w->params->row(w->params->user, &row);
 }
 
+static void finish_row(struct work *w, double gain, const char *settings)
+{
+    char name[64];
+    if (w->n_sources < MOST_LINES) {
+        row_name(w, name, sizeof name);
+        snprintf(w->source[w->n_sources++], sizeof w->source[0], "tuned %.60s: %.2f times as fast%s%.100s",
+                 name, gain, settings[0] ? " with " : "", settings);
+    }
+    tell(w, gain, settings, false);
+    save(w);
+}
+
 static void end_row(struct work *w, double gain)
 {
     char settings[256] = "", name[QN_SETTING_NAME];
@@ -463,13 +478,37 @@ static void end_row(struct work *w, double gain)
             n += (size_t)snprintf(settings + n, sizeof settings - n, "%s%s %s", n ? ", " : "",
                                   strrchr(name, '.') + 1, w->best[t].value);
     }
-    if (w->n_sources < MOST_LINES) {
-        row_name(w, name, sizeof name);
-        snprintf(w->source[w->n_sources++], sizeof w->source[0], "tuned %.60s: %.2f times as fast%s%.100s",
-                 name, gain, settings[0] ? " with " : "", settings);
+    finish_row(w, gain, settings);
+}
+
+/* To three digits: more of them would change from run to run. */
+static void add_cost(struct work *w, const char *setting, double rate, char *text, size_t size)
+{
+    const struct quern_tunable *tunable = qn_tunable_find(&w->bench.tunables, NULL, setting);
+    double digit = pow(10, floor(log10(fmax(rate, 1))) - 2);
+    char value[QN_SETTING_VALUE], shown[QN_SETTING_VALUE];
+    snprintf(value, sizeof value, "%.0f", floor(rate / digit) * digit);
+    add_line(w, setting, value);
+    qn_tunable_print(tunable, value, shown, sizeof shown);
+    size_t n = strlen(text);
+    snprintf(text + n, size - n, "%s%s %s", n > 0 ? ", " : "", strrchr(setting, '.') + 1, shown);
+}
+
+static void measure_costs(struct work *w)
+{
+    struct qn_device device;
+    struct qn_rates rates;
+    struct quern_error err;
+    char text[128] = "";
+    if (stopped(w) || !open_with(w, w->best, &device))
+        return;
+    if (!qn_trial_measure(&w->bench.cb, &device, &rates, &err) && rates.decode > 0 && rates.prefill > 0) {
+        add_cost(w, QN_COSTS_DECODE, rates.decode * QN_RATE_BYTES, text, sizeof text);
+        add_cost(w, QN_COSTS_PREFILL, rates.prefill * QN_RATE_OPS, text, sizeof text);
+        w->n_tried = 1;
+        finish_row(w, 1, text);
     }
-    tell(w, gain, settings, false);
-    save(w);
+    qn_device_close(&device);
 }
 
 static void do_row(struct work *w)
@@ -478,6 +517,10 @@ static void do_row(struct work *w)
     if (source) {
         const char *with = strstr(source, " with ");
         tell(w, strtod(source, NULL), with ? with + 6 : "", true);
+        return;
+    }
+    if (w->at == &kernels[COSTS]) {
+        measure_costs(w);
         return;
     }
     for (uint32_t i = 0; i < w->at->n_cases && !w->status; i++) {
@@ -496,7 +539,7 @@ static void do_row(struct work *w)
  * settings that know none. */
 static void each_row(struct work *w, void (*each)(struct work *w))
 {
-    for (size_t k = 0; k < QN_LEN(kernels); k++) {
+    for (size_t k = 0; k < COSTS; k++) {
         if (w->any_kernel && !w->kernel[k])
             continue;
         if (begin_row(w, &kernels[k], QUERN_FORMAT_END) > 0 && !w->status)
@@ -509,6 +552,9 @@ static void each_row(struct work *w, void (*each)(struct work *w))
                 each(w);
         }
     }
+    begin_row(w, &kernels[COSTS], QUERN_FORMAT_END);
+    if (!w->status && (w->any_kernel ? w->kernel[COSTS] : w->choice.formats == 0))
+        each(w);
 }
 
 static void count_row(struct work *w)

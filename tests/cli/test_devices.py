@@ -292,6 +292,17 @@ def test_auto_measures():
         assert faster == (512 / prefill + 128 / decode < 512 / cpu_prefill + 128 / cpu)
         assert asked(p.run("auto", **gpu, **slow)) == []
         has(p.run("auto", **gpu, **slow), choice[0].split("auto: ")[1])
+        # what profiles say of both need not be measured
+        costs = ("quern-profile: 1\nname: costs-{0}\nmatch: {{api: {0}}}\noverlay: true\n"
+                 "costs: {{decode: {1} GB/s, prefill: {1} TOP/s}}\n")
+        folder = p.folder / "profiles"
+        folder.mkdir()
+        for gpu_rate, best in (9, "vulkan,cpu"), (3, "cpu"):
+            for api, gigabytes in ("vulkan", gpu_rate), ("cpu", 5):
+                (folder / f"costs-{api}.yaml").write_text(costs.format(api, gigabytes))
+            result = p.run("auto", **gpu, QUERN_PROFILE_DIR=str(folder))
+            assert asked(result) in (["tries"], [])
+            has(result, f"decode {gpu_rate * 1777.8:.4g} to 8889, prefill", f"auto: {best}")
         # a GPU that crashes is no GPU
         p.quern("device", "forget")
         result = p.run("auto", **{**gpu, **fault("vkQueueSubmit=crash")})

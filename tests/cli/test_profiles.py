@@ -155,12 +155,13 @@ def rows():
     return found
 
 
-UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "s": 1000000, "ms": 1000, "": 1}
+UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "s": 1000000, "ms": 1000, "": 1,
+         "MB/s": 10**6, "TB/s": 10**12, "GOP/s": 10**9, "TOP/s": 10**12}
 
 
 def written(text, row):
     """What a cell of schema.md says in the words of the driver's table: (kind, values)."""
-    number = r"([0-9]+) ?(KiB|MiB|GiB|TiB|ms|s|)"
+    number = r"([0-9]+) ?(KiB|MiB|GiB|TiB|ms|s|MB/s|TB/s|GOP/s|TOP/s|)"
     to = re.fullmatch(number + " to " + number, text)
     if text == "flag":
         return "flag", None
@@ -197,7 +198,7 @@ def test_documented():
             described.add((driver, name))
             before = cells[1] if cells[1] != "the same" else before
             kind, values = written(before, row)
-            if row["type"] in ("bytes", "time", "rate") or (row["type"] == "count" and "choices" not in row):
+            if row["type"] in ("bytes", "time", "rate", "ops") or (row["type"] == "count" and "choices" not in row):
                 expected = row["type"], (row["min"], row["max"])
             else:
                 expected = row["type"], row.get("choices")
@@ -257,6 +258,11 @@ def test_tune():
     assert "threads.count" not in values, values
     err = quern("device", "show", "cpu", env=env).err.decode()
     assert "another version of the driver" in err and str(saved[0]) in err, err
+    # what the device reaches, for --device auto
+    assert "prefill" in quern("device", "tune", "cpu", "costs", "--again", env=env).text
+    name, values = settings(QUERN_PROFILE_DIR=str(path))
+    assert re.fullmatch("[0-9]+ [MG]B/s", values["costs.decode"][0]), values
+    assert re.fullmatch("[0-9]+ [GT]OP/s", values["costs.prefill"][0]), values
     fails(2, "device", "tune", says=["expected the ID"])
     fails(1, *tune, says=["QUERN_PROFILE_DIR"])
 

@@ -1,4 +1,5 @@
 /* Memory, errors, files, threads: the ground that everything else stands on. */
+#include "base/words.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/thread.h"
@@ -123,6 +124,23 @@ static void count_up(void *arg)
     }
 }
 
+static void test_words(void **state)
+{
+    (void)state;
+    const char *list = " int-dot,coopmat, coopmat2 ", *at = list;
+    char word[8];
+    assert_int_equal(qn_word_place(list, "int-dot", 7), 0);
+    assert_int_equal(qn_word_place(list, "coopmat", 7), 1);
+    assert_int_equal(qn_word_place(list, "coopmat2", 8), 2);
+    assert_true(qn_word_place(list, "coop", 4) == SIZE_MAX && qn_word_place("", "coop", 4) == SIZE_MAX);
+    assert_true(qn_word_place(list, "", 0) == SIZE_MAX);
+    assert_true(qn_word_take(&at, word, sizeof word));
+    assert_string_equal(word, "int-dot");
+    assert_true(qn_word_take(&at, word, sizeof word) && qn_word_take(&at, word, sizeof word));
+    assert_string_equal(word, "coopmat"); /* cut */
+    assert_false(qn_word_take(&at, word, sizeof word));
+}
+
 static void test_threads(void **state)
 {
     (void)state;
@@ -152,7 +170,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_alloc), cmocka_unit_test(test_error),   cmocka_unit_test(test_file),
-        cmocka_unit_test(test_dir),   cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_dir),   cmocka_unit_test(test_threads), cmocka_unit_test(test_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

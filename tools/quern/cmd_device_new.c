@@ -65,6 +65,8 @@ static void print_range(const struct quern_tunable *t)
         printf("%llu to %llu%s", (unsigned long long)t->min, (unsigned long long)t->max,
                t->type == QUERN_TUNABLE_TIME    ? " us"
                : t->type == QUERN_TUNABLE_BYTES ? " bytes"
+               : t->type == QUERN_TUNABLE_RATE  ? " bytes/s"
+               : t->type == QUERN_TUNABLE_OPS   ? " operations/s"
                                                 : "");
 }
 

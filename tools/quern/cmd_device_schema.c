@@ -84,7 +84,9 @@ static cJSON *value_of(const struct quern_tunable *setting)
         return measured("TiB|GiB|MiB|KiB|GB|MB|KB|B", setting->min, setting->max, true);
     if (setting->type == QUERN_TUNABLE_TIME)
         return measured("s|ms|us", setting->min, setting->max, false);
-    return measured("TB/s|GB/s|MB/s|GiB/s|TOP/s|GOP/s|TFLOP/s|GFLOP/s", setting->min, setting->max, false);
+    if (setting->type == QUERN_TUNABLE_RATE)
+        return measured("TB/s|GB/s|MB/s|GiB/s", setting->min, setting->max, false);
+    return measured("TOP/s|GOP/s|TFLOP/s|GFLOP/s", setting->min, setting->max, false);
 }
 
 /* ---- settings ---- */
@@ -142,7 +144,8 @@ static const char *type_name(uint32_t type)
 {
     static const char *const names[] = {
         [QUERN_TUNABLE_FLAG] = "flag", [QUERN_TUNABLE_COUNT] = "count", [QUERN_TUNABLE_BYTES] = "bytes",
-        [QUERN_TUNABLE_TIME] = "time", [QUERN_TUNABLE_WORD] = "word",   [QUERN_TUNABLE_RATE] = "rate"};
+        [QUERN_TUNABLE_TIME] = "time", [QUERN_TUNABLE_WORD] = "word",   [QUERN_TUNABLE_RATE] = "rate",
+        [QUERN_TUNABLE_OPS] = "ops"};
     return type < sizeof names / sizeof names[0] ? names[type] : "other";
 }
 

@@ -360,7 +360,8 @@ enum quern_tunable_type {
     QUERN_TUNABLE_BYTES = 2, /* "65536"; profiles: 64 KiB */
     QUERN_TUNABLE_TIME = 3,  /* microseconds, "100000"; profiles: 100 ms */
     QUERN_TUNABLE_WORD = 4,  /* one of `choices` */
-    QUERN_TUNABLE_RATE = 5,  /* bytes or operations a second, "68000000000"; profiles: 68 GB/s, 4 TOP/s */
+    QUERN_TUNABLE_RATE = 5,  /* bytes a second, "68000000000"; profiles: 68 GB/s */
+    QUERN_TUNABLE_OPS = 6,   /* operations a second, "4000000000000"; profiles: 4 TOP/s, 4 TFLOP/s */
 };
 
 enum quern_tunable_flags {
