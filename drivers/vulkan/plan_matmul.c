@@ -129,57 +129,81 @@ static struct tile lanes_tile(const struct quern_device *device, enum kind kind,
     return tile;
 }
 
-/* In cooperative matrices of subgroups: 64 by 64, in 30 KiB of shared memory. */
-static struct tile coopmat_tile(const struct qn_vk_facts *facts)
+/* How many matrices of that size make up what the settings say, or the usual; at least one. */
+static uint32_t matrices(const struct quern_device *device, enum qn_vk_choice choice, uint32_t format,
+                         uint32_t usual, uint32_t size)
 {
-    uint32_t m = facts->coopmat & 255, n = facts->coopmat >> 8 & 255, k = facts->coopmat >> 16;
-    return (struct tile){.kind = COOPMAT,
-                         .m = m,
-                         .tm = m < 64 ? 64 / m : 1,
-                         .n = n,
-                         .tn = n < 16 ? 16 / n : 1,
-                         .strips = QN_VK_COOPMAT_SUBGROUPS,
-                         .depth = k < 32 ? 8 : k / 4,
-                         .workgroup = QN_VK_COOPMAT_SUBGROUPS * facts->full_subgroup,
-                         .subgroups = true};
+    uint32_t wanted = qn_vk_chosen(&device->settings, choice, format, usual);
+    return wanted > size ? wanted / size : 1;
 }
 
-/* In one cooperative matrix: 128 by 128 of a workgroup, 32 by 32 of a subgroup, or what is allowed. */
+/* In cooperative matrices of subgroups: 64 by 64, in 30 KiB of shared memory, or as the settings say, as far
+ * as that goes on this device. */
+static struct tile coopmat_tile(const struct quern_device *device, uint32_t format)
+{
+    const struct qn_vk_facts *facts = &device->facts;
+    const VkPhysicalDeviceLimits *limits = &facts->properties.limits;
+    uint32_t m = facts->coopmat & 255, n = facts->coopmat >> 8 & 255, k = facts->coopmat >> 16;
+    uint32_t strips =
+        qn_vk_chosen(&device->settings, QN_VK_CHOOSE_COOPMAT_STRIPS, format, QN_VK_COOPMAT_SUBGROUPS);
+    while (strips * facts->full_subgroup > limits->maxComputeWorkGroupInvocations)
+        strips /= 2;
+    struct tile tile = {.kind = COOPMAT,
+                        .m = m,
+                        .tm = matrices(device, QN_VK_CHOOSE_COOPMAT_ROWS, format, 64, m),
+                        .n = n,
+                        .tn = matrices(device, QN_VK_CHOOSE_COOPMAT_COLUMNS, format, 16 * strips, n * strips),
+                        .strips = strips,
+                        .depth = k * matrices(device, QN_VK_CHOOSE_COOPMAT_DEPTH, format, 32, k) / 4,
+                        .workgroup = strips * facts->full_subgroup,
+                        .subgroups = true};
+    while (tile.tm > 1 &&
+           qn_vk_coopmat_bytes(tile_rows(&tile, 1), tile_columns(&tile), 4 * (uint64_t)tile.depth, strips,
+                               n) > limits->maxComputeSharedMemorySize)
+        tile.tm /= 2;
+    return tile;
+}
+
+/* In one cooperative matrix: 128 by 128 of a workgroup, 32 by 32 of a subgroup, as the settings say, or what
+ * is allowed. */
 enum { WORKGROUP_MATRIX = 128, SUBGROUP_MATRIX = 32 };
 
-static uint32_t flexible_size(const struct qn_vk_flexible *flexible)
+static struct tile coopmat2_tile(const struct quern_device *device, uint32_t format)
 {
-    uint32_t size = flexible->workgroup ? WORKGROUP_MATRIX : SUBGROUP_MATRIX;
-    return size < flexible->most ? size : flexible->most;
-}
-
-static struct tile coopmat2_tile(const struct qn_vk_facts *facts)
-{
+    const struct qn_vk_facts *facts = &device->facts;
     const struct qn_vk_flexible *flexible = &facts->flexible;
-    uint32_t size = flexible_size(flexible);
-    return (struct tile){.kind = COOPMAT2,
-                         .m = flexible->m,
-                         .tm = size / flexible->m,
-                         .n = flexible->n,
-                         .tn = size / flexible->n,
-                         .strips = 1,
-                         .depth = size / 2 / 4,
-                         .workgroup = flexible->workgroup ? flexible->invocations : facts->full_subgroup,
-                         .subgroups = !flexible->workgroup};
+    uint32_t usual = flexible->workgroup ? WORKGROUP_MATRIX : SUBGROUP_MATRIX;
+    usual = usual < flexible->most ? usual : flexible->most;
+    uint32_t rows = qn_vk_chosen(&device->settings, QN_VK_CHOOSE_COOPMAT2_ROWS, format, usual);
+    uint32_t columns = qn_vk_chosen(&device->settings, QN_VK_CHOOSE_COOPMAT2_COLUMNS, format, usual);
+    rows = rows < flexible->most ? rows : flexible->most;
+    columns = columns < flexible->most ? columns : flexible->most;
+    return (struct tile){
+        .kind = COOPMAT2,
+        .m = flexible->m,
+        .tm = rows / flexible->m,
+        .n = flexible->n,
+        .tn = columns / flexible->n,
+        .strips = 1,
+        .depth = qn_vk_chosen(&device->settings, QN_VK_CHOOSE_COOPMAT2_DEPTH, format, usual / 2) / 4,
+        .workgroup = flexible->workgroup ? flexible->invocations : facts->full_subgroup,
+        .subgroups = !flexible->workgroup};
 }
 
 /* Whether the device can have such a matrix, or two of half as many rows, and the places of its columns. */
-static bool coopmat2_fits(const struct qn_vk_plan *p)
+static bool coopmat2_fits(const struct qn_vk_plan *p, uint32_t format)
 {
     const struct qn_vk_facts *facts = &p->device->facts;
     const struct qn_vk_flexible *flexible = &facts->flexible;
     const VkPhysicalDeviceLimits *limits = &facts->properties.limits;
-    uint32_t size = flexible_size(flexible);
-    return qn_vk_want_coopmat(p) && qn_vk_has_coopmat2(facts) && size > 0 && size / 2 % flexible->m == 0 &&
-           size % flexible->n == 0 && size / 2 % flexible->k == 0 &&
+    if (!qn_vk_want_coopmat(p) || !qn_vk_has_coopmat2(facts))
+        return false;
+    const struct tile tile = coopmat2_tile(p->device, format);
+    return tile.tm > 0 && tile.tm % 2 == 0 && tile.tn > 0 && tile.depth > 0 &&
+           4 * tile.depth % flexible->k == 0 &&
            (flexible->workgroup ? flexible->invocations <= limits->maxComputeWorkGroupInvocations
                                 : facts->full_subgroup > 0) &&
-           flexible->reserved + size * 8 <= limits->maxComputeSharedMemorySize;
+           flexible->reserved + tile_columns(&tile) * 8 <= limits->maxComputeSharedMemorySize;
 }
 
 static bool has_dot8(const struct qn_vk_plan *p)
@@ -196,7 +220,7 @@ static bool can_tile(const struct qn_vk_plan *p, const struct product *product, 
     return may_round(p, product, tile_kernels[kind][product->moe]) &&
            (kind == DOT8      ? has_dot8(p)
             : kind == COOPMAT ? qn_vk_use_coopmat(p)
-                              : coopmat2_fits(p));
+                              : coopmat2_fits(p, qn_vk_value(p, product->weight[0])->format));
 }
 
 static bool want_tile(const struct qn_vk_plan *p, enum kind kind)
@@ -207,7 +231,6 @@ static bool want_tile(const struct qn_vk_plan *p, enum kind kind)
 /* The best tile of those whose kernels are there; of no more columns than are needed. */
 static struct tile choose_tile(const struct qn_vk_plan *p, const struct product *product, uint32_t n_columns)
 {
-    const struct qn_vk_facts *facts = &p->device->facts;
     uint32_t format = qn_vk_value(p, product->weight[0])->format;
     enum kind kind = qn_vk_chosen(&p->device->settings, QN_VK_CHOOSE_MATMUL_VARIANT, format, KINDS);
     if (kind == KINDS || !can_tile(p, product, kind)) {
@@ -215,8 +238,8 @@ static struct tile choose_tile(const struct qn_vk_plan *p, const struct product 
         while (!can_tile(p, product, kind) || !want_tile(p, kind))
             kind--;
     }
-    struct tile tile = kind == COOPMAT2  ? coopmat2_tile(facts)
-                       : kind == COOPMAT ? coopmat_tile(facts)
+    struct tile tile = kind == COOPMAT2  ? coopmat2_tile(p->device, format)
+                       : kind == COOPMAT ? coopmat_tile(p->device, format)
                                          : lanes_tile(p->device, kind, format);
     uint32_t least = tile.kind == FLOATS || tile.kind == DOT8 ? 4 : 1;
     while (tile.tn > least && tile_columns(&tile) / 2 >= n_columns)

@@ -146,6 +146,11 @@ uint64_t qn_vk_tile_bytes(uint64_t rows, uint64_t columns, uint64_t depth, bool 
     return quads * (in_8_bits ? 4 : 16) + scales + columns * 8;
 }
 
+uint64_t qn_vk_coopmat_bytes(uint64_t rows, uint64_t columns, uint64_t depth, uint64_t strips, uint64_t n)
+{
+    return (rows + columns) * (depth + 8) * 2 + strips * n * rows * 4 + columns * 8;
+}
+
 struct rules {
     const struct qn_vk_settings *settings;
     uint32_t format; /* QUERN_FORMAT_END: what holds for those without values of their own */
@@ -171,6 +176,56 @@ static void broken(const struct rules *rules, enum qn_vk_choice choice, const ch
     rules->fault(rules->user, name, why);
 }
 
+static uint64_t shared_memory(const struct rules *rules)
+{
+    uint64_t said = qn_vk_set(rules->settings, QN_VK_SET_SHARED_MEMORY);
+    return said != QN_VK_UNSET ? said : 32768;
+}
+
+/* Subgroups side by side are a workgroup. */
+static void check_strips(const struct rules *rules, enum qn_vk_choice choice, uint32_t strips)
+{
+    uint64_t subgroup = qn_vk_set(rules->settings, QN_VK_SET_SUBGROUP);
+    uint64_t invocations = qn_vk_set(rules->settings, QN_VK_SET_INVOCATIONS);
+    if (subgroup != QN_VK_UNSET && invocations != QN_VK_UNSET && strips * subgroup > invocations)
+        broken(rules, choice,
+               "so many subgroups of %llu are %llu invocations, expected at most %llu (limits.workgroup)",
+               (unsigned long long)subgroup, (unsigned long long)(strips * subgroup),
+               (unsigned long long)invocations);
+}
+
+static void check_bytes(const struct rules *rules, enum qn_vk_choice choice, uint32_t rows, uint32_t columns,
+                        uint32_t depth, uint64_t bytes)
+{
+    bool said = qn_vk_set(rules->settings, QN_VK_SET_SHARED_MEMORY) != QN_VK_UNSET;
+    if (bytes > shared_memory(rules))
+        broken(rules, choice,
+               "a tile of %u rows, %u columns and depth %u takes %llu bytes of shared memory, expected at "
+               "most %llu%s",
+               rows, columns, depth, (unsigned long long)bytes, (unsigned long long)shared_memory(rules),
+               said ? " (limits.shared-memory)"
+                    : ", or more where limits.shared-memory says that there is more");
+}
+
+/* In cooperative matrices, whose shape a profile does not know: of 16 columns, as most are. */
+static void check_coopmat(const struct rules *rules)
+{
+    enum { MATRIX = 16 };
+    const struct qn_vk_settings *settings = rules->settings;
+    uint32_t f = rules->format;
+    uint32_t strips = qn_vk_chosen(settings, QN_VK_CHOOSE_COOPMAT_STRIPS, f, 4);
+    uint32_t rows = qn_vk_chosen(settings, QN_VK_CHOOSE_COOPMAT_ROWS, f, 64);
+    uint32_t columns = qn_vk_chosen(settings, QN_VK_CHOOSE_COOPMAT_COLUMNS, f, MATRIX * strips);
+    uint32_t depth = qn_vk_chosen(settings, QN_VK_CHOOSE_COOPMAT_DEPTH, f, 32);
+    check_strips(rules, QN_VK_CHOOSE_COOPMAT_STRIPS, strips);
+    if (columns < MATRIX * strips)
+        broken(rules, QN_VK_CHOOSE_COOPMAT_STRIPS,
+               "each strip has at least %d of the %u columns: expected at most %u", MATRIX, columns,
+               columns / MATRIX);
+    check_bytes(rules, QN_VK_CHOOSE_COOPMAT_ROWS, rows, columns, depth,
+                qn_vk_coopmat_bytes(rows, columns, depth, strips, MATRIX));
+}
+
 static void check_tile(const struct rules *rules)
 {
     const struct qn_vk_settings *settings = rules->settings;
@@ -181,34 +236,19 @@ static void check_tile(const struct rules *rules)
     uint32_t columns = qn_vk_chosen(settings, QN_VK_CHOOSE_TILE_COLUMNS, f, 64);
     uint32_t strips = qn_vk_chosen(settings, QN_VK_CHOOSE_TILE_STRIPS, f, 4);
     uint32_t depth = qn_vk_chosen(settings, QN_VK_CHOOSE_TILE_DEPTH, f, in_8_bits ? 64 : 16);
-    uint64_t said = qn_vk_set(settings, QN_VK_SET_SHARED_MEMORY);
-    uint64_t most = said != QN_VK_UNSET ? said : 32768,
-             bytes = qn_vk_tile_bytes(rows, columns, depth, in_8_bits);
     uint64_t subgroup = qn_vk_set(settings, QN_VK_SET_SUBGROUP);
-    uint64_t invocations = qn_vk_set(settings, QN_VK_SET_INVOCATIONS);
     if (subgroup != QN_VK_UNSET && rows < subgroup)
         broken(rules, QN_VK_CHOOSE_TILE_ROWS,
                "each of a subgroup's %llu invocations (kernels.subgroup) has at least a row",
                (unsigned long long)subgroup);
-    if (subgroup != QN_VK_UNSET && invocations != QN_VK_UNSET && strips * subgroup > invocations)
-        broken(rules, QN_VK_CHOOSE_TILE_STRIPS,
-               "so many subgroups of %llu are %llu invocations, expected at most %llu "
-               "(limits.workgroup)",
-               (unsigned long long)subgroup, (unsigned long long)(strips * subgroup),
-               (unsigned long long)invocations);
+    check_strips(rules, QN_VK_CHOOSE_TILE_STRIPS, strips);
     if (columns < 4 * strips)
         broken(rules, QN_VK_CHOOSE_TILE_STRIPS,
                "each strip has at least 4 of the %u columns: expected at most %u", columns, columns / 4);
     if (in_8_bits && depth < 32)
         broken(rules, QN_VK_CHOOSE_TILE_DEPTH, "in 8 bits, expected at least 32, which share a scale");
-    if (bytes > most)
-        broken(
-            rules, QN_VK_CHOOSE_TILE_ROWS,
-            "a tile of %u rows, %u columns and depth %u takes %llu bytes of shared memory, expected at most "
-            "%llu%s",
-            rows, columns, depth, (unsigned long long)bytes, (unsigned long long)most,
-            said != QN_VK_UNSET ? " (limits.shared-memory)"
-                                : ", or more where limits.shared-memory says that there is more");
+    check_bytes(rules, QN_VK_CHOOSE_TILE_ROWS, rows, columns, depth,
+                qn_vk_tile_bytes(rows, columns, depth, in_8_bits));
 }
 
 /* A format for which a kernel is chosen has one. */
@@ -232,6 +272,14 @@ static void check_kernels(const struct rules *rules)
     }
 }
 
+static bool has_own(const struct qn_vk_settings *settings, uint32_t format, int first, int last)
+{
+    bool own = false;
+    for (int c = first; c <= last; c++)
+        own |= settings->chosen[c][format] != QUERN_NONE;
+    return own;
+}
+
 void qn_vk_check(const struct quern_profile_view *profile,
                  void (*fault)(void *user, const char *setting, const char *why), void *user)
 {
@@ -240,11 +288,11 @@ void qn_vk_check(const struct quern_profile_view *profile,
     if (qn_vk_settings_read(profile, &settings, &err))
         return; /* what is out of its range has been told */
     for (uint32_t f = 0; f <= QUERN_FORMAT_END; f++) {
-        bool own = false;
-        check_kernels(&(struct rules){&settings, f, fault, user});
-        for (int c = QN_VK_CHOOSE_MATMUL_VARIANT; c <= QN_VK_CHOOSE_TILE_DEPTH; c++)
-            own |= settings.chosen[c][f] != QUERN_NONE;
-        if (own)
-            check_tile(&(struct rules){&settings, f, fault, user});
+        const struct rules rules = {&settings, f, fault, user};
+        check_kernels(&rules);
+        if (has_own(&settings, f, QN_VK_CHOOSE_MATMUL_VARIANT, QN_VK_CHOOSE_TILE_DEPTH))
+            check_tile(&rules);
+        if (has_own(&settings, f, QN_VK_CHOOSE_COOPMAT_ROWS, QN_VK_CHOOSE_COOPMAT_DEPTH))
+            check_coopmat(&rules);
     }
 }

@@ -59,6 +59,8 @@ static inline uint32_t qn_vk_chosen(const struct qn_vk_settings *settings, enum 
 /* Shared memory, in bytes, of a workgroup of matmul.comp that has a tile of rows by columns and takes `depth`
  * weights of each row at once. */
 uint64_t qn_vk_tile_bytes(uint64_t rows, uint64_t columns, uint64_t depth, bool in_8_bits);
+/* The same with cooperative matrices of n columns, side by side in some strips. */
+uint64_t qn_vk_coopmat_bytes(uint64_t rows, uint64_t columns, uint64_t depth, uint64_t strips, uint64_t n);
 
 /* See struct quern_driver. */
 void qn_vk_tunables(struct quern_tunables *tunables);

@@ -26,7 +26,8 @@ enum {
  * part of the best one's does not pay. */
 static const double FASTER = 0.97, SURELY = 0.985, NOT_PAYING = 1.1;
 
-/* Kernels by the beginnings of their settings' names, and what they are timed by. */
+/* Kernels by the beginnings of their settings' names, and what they are timed by. One that is named like a
+ * feature of devices is for those that have it. */
 static const struct kernel {
     const char *name, *prefix;
     enum quern_op op;
@@ -36,6 +37,8 @@ static const struct kernel {
     {"weights", "weights.", QUERN_OP_MATMUL, {1, MANY}, 2}, /* before what depends on the layout */
     {"matvec", "kernels.matvec.", QUERN_OP_MATMUL, {1, 8}, 2},
     {"matmul", "kernels.matmul.", QUERN_OP_MATMUL, {MANY}, 1},
+    {"coopmat", "kernels.coopmat.", QUERN_OP_MATMUL, {MANY}, 1},
+    {"coopmat2", "kernels.coopmat2.", QUERN_OP_MATMUL, {MANY}, 1},
     {"attention", "kernels.attention.", QUERN_OP_ATTENTION, {1, MANY}, 2},
     {"threads", "threads.", QUERN_OP_MATMUL, {1, MANY}, 2},
     {"costs", "costs.", QUERN_OP_MATMUL, {0}, 0}, /* what the device reaches with all that, to be placed by */
@@ -66,6 +69,7 @@ struct work {
 
     /* the row at hand */
     const struct kernel *at;
+    bool needs_feature;
     enum quern_format format; /* QUERN_FORMAT_END: none of its own */
     struct qn_case cases[MOST_CASES];
     uint32_t n_cases;
@@ -427,6 +431,23 @@ static void add_tunable(void *user, const struct quern_tunable *tunable)
         w->best[w->n_tunables++] = (struct chosen){.tunable = tunable};
 }
 
+static void match_feature(void *user, const struct quern_tunable *tunable)
+{
+    struct work *w = user;
+    w->needs_feature |=
+        strncmp(tunable->name, "features.", 9) == 0 && strcmp(tunable->name + 9, w->at->name) == 0;
+}
+
+/* Whether the device has what the kernel is named for. */
+static bool has_feature(struct work *w, const struct kernel *kernel)
+{
+    w->at = kernel;
+    w->needs_feature = false;
+    qn_tunables_each(&w->bench.tunables, w->bench.driver->name, match_feature, w);
+    return !w->needs_feature ||
+           qn_word_place(w->bench.info->features, kernel->name, strlen(kernel->name)) != SIZE_MAX;
+}
+
 /* The tunables of the kernel for the format; how many. */
 static uint32_t begin_row(struct work *w, const struct kernel *kernel, enum quern_format format)
 {
@@ -540,7 +561,7 @@ static void do_row(struct work *w)
 static void each_row(struct work *w, void (*each)(struct work *w))
 {
     for (size_t k = 0; k < COSTS; k++) {
-        if (w->any_kernel && !w->kernel[k])
+        if ((w->any_kernel && !w->kernel[k]) || !has_feature(w, &kernels[k]))
             continue;
         if (begin_row(w, &kernels[k], QUERN_FORMAT_END) > 0 && !w->status)
             each(w);

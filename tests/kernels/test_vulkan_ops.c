@@ -4,11 +4,13 @@
  *
  *     test_vulkan_ops [--device N] [--disable FEATURE,...] [--exact | --fast | --both] [--large]
  *                     [--random COUNT] [--seed SEED] [--require FEATURE] [--kernel NAME] [--submit-us TIME]
+ *                     [--set SETTING=VALUE]...
  *                     [--verbose] [OPERATION|FORMAT...]
  *
  * Without operations or formats: all. --random adds COUNT random cases of each operation (and of each format,
  * where it has any). Cases that a device may round in are run rounding or exactly, in turn; --both: both.
  * --require skips all on a device without that feature; --kernel fails unless a kernel of that name was used.
+ * --set: a setting of the device, as profiles have it.
  * --submit-us: what a submit may take; a second run of a case is then done in slices.
  * --large adds the cases that take much memory. A case that fails prints a line, and the others go on. */
 #include "conformance/verify.h"
@@ -24,7 +26,7 @@
 
 #include <math.h>
 
-enum { FEWEST_FORMATS = 28, SKIPPED = 77, FAST = 1, EXACT = 2 };
+enum { FEWEST_FORMATS = 28, SKIPPED = 77, FAST = 1, EXACT = 2, MOST_SETTINGS = 8 };
 
 static struct {
     uint32_t device, random, modes; /* modes 0: in turn */
@@ -32,6 +34,8 @@ static struct {
     bool large, verbose;
     const char *disable, *require, *kernel, *submit_us;
     struct qn_op_choice choice;
+    struct quern_setting setting[MOST_SETTINGS];
+    uint32_t n_settings;
 } options = {.seed = 1};
 
 static struct {
@@ -182,7 +186,11 @@ static int32_t open_device(struct quern_error *err)
                                        {"vk-dot8", "1"},
                                        {"vk-disable", options.disable ? options.disable : ""},
                                        {"submit.budget", options.submit_us ? options.submit_us : "0"}};
-    struct quern_profile_view profile = {sizeof profile, QN_LEN(settings), settings};
+    struct quern_setting all[QN_LEN(settings) + MOST_SETTINGS];
+    memcpy(all, settings, sizeof settings);
+    memcpy(all + QN_LEN(settings), options.setting, options.n_settings * sizeof all[0]);
+    struct quern_profile_view profile = {sizeof profile, (uint32_t)QN_LEN(settings) + options.n_settings,
+                                         all};
     struct quern_device_info infos[16] = {{.struct_size = sizeof infos[0]}};
     struct quern_caps caps = {.struct_size = sizeof caps};
     uint32_t n = 0;
@@ -228,7 +236,7 @@ static void test_kernel(void **state)
         fail_msg("no kernel %s was used", options.kernel);
 }
 
-static bool set_number(const char *name, const char *text)
+static bool set_option(const char *name, char *text)
 {
     unsigned long long number = strtoull(text, NULL, 10);
     if (strcmp(name, "--device") == 0)
@@ -245,7 +253,11 @@ static bool set_number(const char *name, const char *text)
         options.submit_us = text;
     else if (strcmp(name, "--kernel") == 0)
         options.kernel = text;
-    else
+    else if (strcmp(name, "--set") == 0 && strchr(text, '=') && options.n_settings < MOST_SETTINGS) {
+        char *value = strchr(text, '=');
+        *value++ = '\0';
+        options.setting[options.n_settings++] = (struct quern_setting){text, value};
+    } else
         return false;
     return true;
 }
@@ -263,7 +275,7 @@ static bool parse(int argc, char **argv)
             options.modes = FAST;
         else if (strcmp(argv[i], "--both") == 0)
             options.modes = FAST | EXACT;
-        else if (i + 1 < argc && set_number(argv[i], argv[i + 1]))
+        else if (i + 1 < argc && set_option(argv[i], argv[i + 1]))
             i++;
         else if (!qn_op_choose(&options.choice, argv[i]))
             return fprintf(stderr, "test_vulkan_ops: %s is no option, operation or number format\n", argv[i]),

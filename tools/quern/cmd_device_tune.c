@@ -120,6 +120,7 @@ const struct verb verb_device_tune = {
     .details =
         "Tries values of the settings that change speed alone, one after another, as long as that pays, and "
         "keeps what is faster when measured again beside what held before. Kernels: weights, matvec, matmul, "
+        "coopmat, coopmat2, "
         "attention, threads; costs is what the device then reaches, by which it is placed. What was found is "
         "written after each row, as a profile for this device with this "
         "version of its driver, into the user's folder of profiles; a run that is interrupted goes on from "
