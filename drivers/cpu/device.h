@@ -33,6 +33,7 @@ enum qn_area {
     QN_AREA_ROPE_1,
     QN_AREA_GROUP, /* tokens sorted by expert */
     QN_AREA_PAIRS, /* packed activations in that order */
+    QN_AREA_PARTS, /* sums of the parts of a long context */
     QN_AREA_END,
 };
 
@@ -98,7 +99,6 @@ struct qn_kv_plan {
     struct quern_kv_layer layer;
     struct quern_kv_binding at;
     size_t k_row_bytes, v_row_bytes;
-    uint32_t heads_per_item; /* attention: heads of one KV head that one item does */
 };
 
 /* A node of the segment. in and out are numbered as in driver.h. */

@@ -75,7 +75,8 @@ static void attention_expected(struct qn_case *c, const float *q, float *const k
 {
     const struct quern_attention_attr *attr = &c->node.attr.attention;
     uint32_t dk = c->kv.head_dim_k, dv = c->kv.head_dim_v, n_kv = c->kv.n_head_kv;
-    double score[600], max = sink ? *sink : -INFINITY, sum = 0;
+    assert_true(position < 2600);
+    double score[2600], max = sink ? *sink : -INFINITY, sum = 0;
     uint32_t first = c->kv.window > 0 && position >= c->kv.window ? position - c->kv.window + 1 : 0;
     for (uint32_t j = first; j <= position; j++) {
         double dot = 0;
@@ -155,6 +156,12 @@ static void test_attention(void **state)
         {{1, 128, 128, 16}, 4, 16, 1, {100}, {16}, 0.5f, 5.0f, true, true},
         {{4, 32, 64, 1}, 4, 4, 2, {7, 8}, {3, 1}, 1.0f, 0, false, false},
         {{2, 256, 256, 0}, 4, 64, 1, {500}, {2}, 4.0f, 30.0f, false, false}, /* scores far apart */
+        /* contexts of several parts: as items for few tokens, one after another for more */
+        {{1, 64, 64, 0}, 8, 64, 1, {2100}, {1}, 0.125f, 0, false, false},
+        {{1, 32, 64, 0}, 6, 64, 2, {1500, 1023}, {2, 1}, 0.3f, 0, true, false},
+        {{1, 32, 32, 1100}, 2, 64, 1, {2500}, {3}, 0.3f, 0, true, true},
+        {{1, 32, 32, 0}, 4, 64, 1, {1000}, {60}, 1.0f, 20.0f, false, false},
+        {{2, 32, 32, 40}, 4, 64, 1, {2030}, {60}, 0.3f, 0, true, true},
     };
     for (size_t i = 0; i < QN_LEN(cases); i++)
         for (size_t f = 0; f < QN_LEN(kv_formats); f++)
