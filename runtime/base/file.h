@@ -8,6 +8,7 @@
 struct qn_view {
     const uint8_t *data;
     uint64_t size;
+    int64_t written_ns; /* the file's date, since 1970; 0: no file */
     /* how it must be undone */
     void *map_base;
     size_t map_size;
@@ -60,6 +61,10 @@ enum quern_status qn_dir_list(const struct quern_callbacks *cb, const char *path
 bool qn_file_stat(const struct quern_callbacks *cb, const char *path, uint64_t *bytes, int64_t *written_ns);
 /* False: it is still there. */
 bool qn_file_remove(const struct quern_callbacks *cb, const char *path);
+/* Whether the file is one that qn_write_pieces() had no time to finish, and that nobody writes any more. */
+bool qn_part_is_left(const struct qn_dir_entry *entry);
+/* Removes those that are left of `path`. */
+void qn_parts_remove(const struct quern_callbacks *cb, const char *path);
 /* Marks the file as written now; false: it cannot. */
 bool qn_file_touch(const struct quern_callbacks *cb, const char *path);
 

@@ -51,6 +51,15 @@ size_t qn_page_size(void)
     return (size_t)sysconf(_SC_PAGESIZE);
 }
 
+#ifdef __APPLE__
+#define st_mtim st_mtimespec
+#endif
+
+static int64_t date_of(const struct stat *st)
+{
+    return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+}
+
 static enum quern_status read_all(const struct quern_callbacks *cb, struct qn_view *view, int fd,
                                   uint64_t offset, const char *name, struct quern_error *err)
 {
@@ -92,6 +101,7 @@ enum quern_status qn_view_fd(const struct quern_callbacks *cb, struct qn_view *v
                        "%s: range of %llu bytes at %llu lies outside the file of %llu bytes", name,
                        (unsigned long long)length, (unsigned long long)offset, (unsigned long long)file_size);
     view->size = length ? length : file_size - offset;
+    view->written_ns = date_of(&st);
     if (view->size == 0) {
         view->data = (const uint8_t *)"";
         return QUERN_OK;
@@ -255,15 +265,6 @@ enum quern_status qn_dir_make(const struct quern_callbacks *cb, const char *path
     }
     qn_free(cb, part);
     return status;
-}
-
-#ifdef __APPLE__
-#define st_mtim st_mtimespec
-#endif
-
-static int64_t date_of(const struct stat *st)
-{
-    return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
 }
 
 enum quern_status qn_dir_list(const struct quern_callbacks *cb, const char *path,

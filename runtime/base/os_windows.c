@@ -145,6 +145,7 @@ static enum quern_status view_handle(const struct quern_callbacks *cb, struct qn
                                      struct quern_error *err)
 {
     LARGE_INTEGER size;
+    FILETIME written = {0};
     if (GetFileType(file) != FILE_TYPE_DISK || !GetFileSizeEx(file, &size))
         return qn_fail(err, QUERN_ERR_FILE, "%s: not a regular file", name);
     uint64_t file_size = (uint64_t)size.QuadPart;
@@ -153,6 +154,7 @@ static enum quern_status view_handle(const struct quern_callbacks *cb, struct qn
                        "%s: range of %llu bytes at %llu lies outside the file of %llu bytes", name,
                        (unsigned long long)length, (unsigned long long)offset, (unsigned long long)file_size);
     view->size = length ? length : file_size - offset;
+    view->written_ns = GetFileTime(file, NULL, NULL, &written) ? date_ns(written) : 0;
     if (view->size == 0) {
         view->data = (const uint8_t *)"";
         return QUERN_OK;

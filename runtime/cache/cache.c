@@ -12,9 +12,8 @@
 
 #define DEFAULT_LIMIT (1ull << 30)
 #define HASH_DIGITS   32
-static const char entry_end[] = ".qnc", part_end[] = ".part";
-static const int64_t PART_AGE_NS = 3600 * 1000000000ll; /* then nobody is writing it any more */
-static const int64_t USE_NS = 60 * 1000000000ll;        /* uses are noted to the minute */
+static const char entry_end[] = ".qnc";
+static const int64_t USE_NS = 60 * 1000000000ll; /* uses are noted to the minute */
 
 struct quern_cache {
     struct quern_callbacks cb;
@@ -91,9 +90,7 @@ bool qn_cache_get(const struct quern_cache *cache, const char *kind, const void 
     if (!cache)
         return false;
     const struct qn_cache_entry wanted = {.kind = kind, .key = key, .key_bytes = key_bytes};
-    char name[80];
-    qn_cache_name(&wanted, name);
-    char *path = path_of(cache, name);
+    char *path = qn_cache_path(cache, kind, key, key_bytes);
     struct qn_view view = {0};
     struct qn_cache_entry entry;
     int64_t written_ns = 0;
@@ -131,38 +128,64 @@ void qn_cache_put(const struct quern_cache *cache, const char *kind, const void 
         return;
     const struct qn_cache_entry entry = {
         .kind = kind, .key = key, .key_bytes = key_bytes, .data = data, .data_bytes = bytes};
-    uint64_t size = qn_cache_kind_good(kind) ? qn_cache_size(&entry) : 0;
-    if (size == 0 || size > cache->limit) {
+    const uint64_t size = qn_cache_size(&entry);
+    if (size == 0) {
         qn_log(&cache->cb, QUERN_LOG_INFO, "an entry of kind %s and %zu bytes does not go into the cache",
                kind, bytes);
         return;
     }
     uint8_t head[QN_CACHE_HEAD], tail[QN_CACHE_TAIL];
     qn_cache_write(&entry, head, tail);
-    char name[80];
-    qn_cache_name(&entry, name);
     const struct qn_piece pieces[] = {{head, sizeof head},
                                       {key, key_bytes},
                                       {NULL, size - bytes - key_bytes - sizeof head - sizeof tail},
                                       {data, bytes},
                                       {tail, sizeof tail}};
-    char *path = path_of(cache, name);
-    struct quern_error err = {.text = "out of memory"};
-    if (!path || qn_dir_make(&cache->cb, cache->dir, &err) ||
-        qn_write_pieces(&cache->cb, path, pieces, QN_LEN(pieces), &err))
+    struct quern_error err = {0};
+    if (qn_cache_write_pieces(cache, kind, key, key_bytes, pieces, QN_LEN(pieces), &err))
         qn_log(&cache->cb, QUERN_LOG_INFO, "the cache stays as it is: %s", err.text);
-    else
+}
+
+/* ---- files among the entries ---- */
+
+char *qn_cache_path(const struct quern_cache *cache, const char *kind, const void *key, size_t key_bytes)
+{
+    char name[80];
+    if (!cache)
+        return NULL;
+    qn_cache_name(&(struct qn_cache_entry){.kind = kind, .key = key, .key_bytes = key_bytes}, name);
+    return path_of(cache, name);
+}
+
+enum quern_status qn_cache_write_pieces(const struct quern_cache *cache, const char *kind, const void *key,
+                                        size_t key_bytes, const struct qn_piece *pieces, size_t n,
+                                        struct quern_error *err)
+{
+    uint64_t bytes = 0;
+    if (!cache)
+        return qn_fail(err, QUERN_ERR_FILE, "there is no cache");
+    for (size_t i = 0; i < n; i++)
+        bytes += pieces[i].size;
+    if (!qn_cache_kind_good(kind) || bytes > cache->limit)
+        return qn_fail(err, QUERN_ERR_PARAM, "%s of %llu MiB do not go into a cache of %llu MiB", kind,
+                       (unsigned long long)(bytes >> 20), (unsigned long long)(cache->limit >> 20));
+    char *path = qn_cache_path(cache, kind, key, key_bytes);
+    enum quern_status status = path ? QUERN_OK : qn_fail_memory(err, "a file name");
+    if (!status)
+        status = qn_dir_make(&cache->cb, cache->dir, err);
+    if (!status)
+        status = qn_write_pieces(&cache->cb, path, pieces, n, err);
+    if (!status)
         evict(cache);
     qn_free(&cache->cb, path);
+    return status;
 }
 
 void qn_cache_drop(const struct quern_cache *cache, const char *kind, const void *key, size_t key_bytes)
 {
     if (!cache)
         return;
-    char name[80];
-    qn_cache_name(&(struct qn_cache_entry){.kind = kind, .key = key, .key_bytes = key_bytes}, name);
-    char *path = path_of(cache, name);
+    char *path = qn_cache_path(cache, kind, key, key_bytes);
     if (path)
         (void)qn_file_remove(&cache->cb, path);
     qn_free(&cache->cb, path);
@@ -206,8 +229,7 @@ static bool gather(void *user, const struct qn_dir_entry *entry)
     struct items *items = user;
     const struct quern_cache *cache = items->cache;
     char kind[32];
-    if (ends_with(entry->name, part_end) && strstr(entry->name, entry_end) &&
-        qn_date_ns() - entry->written_ns > PART_AGE_NS) {
+    if (strstr(entry->name, entry_end) && qn_part_is_left(entry)) {
         char *path = path_of(cache, entry->name);
         if (path)
             (void)qn_file_remove(&cache->cb, path);

@@ -9,7 +9,7 @@
 #ifndef QN_CACHE_H
 #define QN_CACHE_H
 
-#include "base/host.h"
+#include "base/file.h"
 #include <quern/cache.h>
 
 /* ---- entry.c: one file ---- */
@@ -52,6 +52,15 @@ void qn_blob_finish(const struct quern_cache *cache, struct qn_blob *blob);
  * out again. No secrets and nothing of prompts. */
 void qn_cache_put(const struct quern_cache *cache, const char *kind, const void *key, size_t key_bytes,
                   const void *data, size_t bytes);
+/* For files that are too large to be copied in and out: they stand among the entries, and are counted, listed
+ * and cleared as such, but are written and mapped by others in a form of their own. A kind has entries or
+ * such files. */
+/* Path of the file, to be freed; NULL: no cache, or no memory. */
+char *qn_cache_path(const struct quern_cache *cache, const char *kind, const void *key, size_t key_bytes);
+/* Writes it, whole or not at all. */
+enum quern_status qn_cache_write_pieces(const struct quern_cache *cache, const char *kind, const void *key,
+                                        size_t key_bytes, const struct qn_piece *pieces, size_t n,
+                                        struct quern_error *err);
 /* The directory, for files beside the entries; NULL of a cache of NULL. */
 const char *qn_cache_dir(const struct quern_cache *cache);
 /* Removes the entry, if it is there. */
