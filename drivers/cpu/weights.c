@@ -36,6 +36,10 @@ int32_t qn_cpu_weights_prepare(struct quern_device *device, const struct quern_w
         return qn_fail(err, QUERN_ERR_PARAM, "%llu rows of %llu weights do not fit at %llu of %llu bytes",
                        (unsigned long long)n_rows, (unsigned long long)n, (unsigned long long)rows->offset,
                        (unsigned long long)buffer->bytes);
+    if (!rows->rows) {
+        rows->buffer->laid_out = rows->offset + n_rows * row_bytes;
+        return QUERN_OK;
+    }
     struct packing packing = {
         (enum quern_format)rows->format, (size_t)n, (size_t)n_rows, (size_t)row_bytes, rows->rows,
         buffer->data + rows->offset};

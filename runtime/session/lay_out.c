@@ -11,38 +11,82 @@ static const uint64_t IDLE_NS = 10u * 1000 * 1000; /* without a step: then the t
 static const uint64_t STEP_SHARE = 8;              /* of a step's time, that is added to it */
 static const uint32_t FEW_TOKENS = 8;              /* steps that wait for weights rather than compute */
 
-/* Lays out a few rows. */
-static enum quern_status do_piece(struct quern_model *model, uint32_t d, struct quern_error *err)
+/* Lays out a few rows of the next tensor, or tells the device that all of it is there. */
+static enum quern_status prepare_rows(struct quern_model *model, uint32_t d, uint64_t at, uint64_t n_rows,
+                                      const void *from, struct quern_error *err)
 {
     const struct qn_plan_device *device = &model->plan_devices[d];
-    struct qn_weights *weights = &model->weights[d];
-    struct qn_lay_out *left = &weights->lay_out;
-    const uint32_t t = left->tensors[left->next];
+    const struct qn_weights *weights = &model->weights[d];
+    const uint32_t t = weights->lay_out.tensors[weights->lay_out.next].tensor;
     const struct qn_gguf_tensor *tensor = qn_gguf_tensor_at(model->file.gguf, t);
     const struct quern_binding *to = &weights->tensors[t];
-    const uint64_t row_bytes = qn_format_row_bytes(tensor->format, tensor->dim[0]);
-    const uint64_t to_end = tensor->dim[1] - left->at / row_bytes % tensor->dim[1];
-    uint64_t n_rows = PIECE_BYTES / row_bytes / 16 * 16, begin = qn_now_ns();
-    if (n_rows < 16)
-        n_rows = 16;
-    if (n_rows > to_end)
-        n_rows = to_end;
     const struct quern_weight_rows rows = {.struct_size = sizeof rows,
                                            .layout = to->layout,
                                            .format = tensor->format,
                                            .n = tensor->dim[0],
                                            .n_rows = n_rows,
-                                           .rows = tensor->data + left->at,
+                                           .rows = from,
                                            .buffer = to->buffer,
-                                           .offset = to->offset + left->at};
-    int32_t status = device->driver->weights_prepare(device->handle, &rows, err);
+                                           .offset = to->offset + at};
+    return device->driver->weights_prepare(device->handle, &rows, err);
+}
+
+/* Sets *bytes to how many were laid out. */
+static enum quern_status lay_out_piece(struct quern_model *model, uint32_t d, uint64_t *bytes,
+                                       struct quern_error *err)
+{
+    const struct qn_lay_out *left = &model->weights[d].lay_out;
+    const struct qn_gguf_tensor *tensor =
+        qn_gguf_tensor_at(model->file.gguf, left->tensors[left->next].tensor);
+    const uint64_t row_bytes = qn_format_row_bytes(tensor->format, tensor->dim[0]);
+    const uint64_t to_end = tensor->dim[1] - left->at / row_bytes % tensor->dim[1];
+    uint64_t n_rows = PIECE_BYTES / row_bytes / 16 * 16;
+    if (n_rows < 16)
+        n_rows = 16;
+    if (n_rows > to_end)
+        n_rows = to_end;
+    enum quern_status status = prepare_rows(model, d, left->at, n_rows, tensor->data + left->at, err);
+    *bytes = n_rows * row_bytes;
+    if (!status)
+        qn_view_drop(qn_gguf_part(model->file.gguf, tensor->part), tensor->offset + left->at, *bytes);
+    return status;
+}
+
+/* Adds up what an earlier start has laid out; at a tensor's end, where it is what it was, the device reads it
+ * from there. */
+static enum quern_status check_piece(struct quern_model *model, uint32_t d, uint64_t *bytes,
+                                     struct quern_error *err)
+{
+    struct qn_lay_out *left = &model->weights[d].lay_out;
+    const struct qn_kept_form *form = &model->weights[d].kept.form;
+    const struct qn_kept_tensor at = qn_kept_at(form, left->next);
+    const uint64_t to_end = at.bytes - left->at;
+    *bytes = to_end < QN_KEPT_PIECE ? to_end : QN_KEPT_PIECE;
+    left->sum = qn_kept_sum(left->sum, form->weights + at.offset + left->at, (size_t)*bytes);
+    if (*bytes < to_end)
+        return QUERN_OK;
+    if (left->sum != at.sum)
+        return qn_kept_remove(model, d, err);
+    left->sum = 0;
+    const struct qn_gguf_tensor *tensor = qn_gguf_tensor_at(model->file.gguf, at.tensor);
+    return prepare_rows(model, d, 0, tensor->bytes / qn_format_row_bytes(tensor->format, tensor->dim[0]),
+                        NULL, err);
+}
+
+/* Does a little of what is left. */
+static enum quern_status do_piece(struct quern_model *model, uint32_t d, struct quern_error *err)
+{
+    struct qn_weights *weights = &model->weights[d];
+    struct qn_lay_out *left = &weights->lay_out;
+    const uint64_t begin = qn_now_ns();
+    uint64_t bytes;
+    enum quern_status status = (weights->kept.path ? check_piece : lay_out_piece)(model, d, &bytes, err);
     if (status)
         return status;
-    qn_view_drop(qn_gguf_part(model->file.gguf, tensor->part), tensor->offset + left->at, n_rows * row_bytes);
-    left->at += n_rows * row_bytes;
-    left->done += n_rows * row_bytes;
+    left->at += bytes;
+    left->done += bytes;
     left->ns += qn_now_ns() - begin;
-    if (left->at == tensor->bytes) {
+    if (left->at == weights->tensors[left->tensors[left->next].tensor].bytes) {
         left->at = 0;
         left->next++;
     }
@@ -80,8 +124,9 @@ static void note_end(struct quern_model *model, uint32_t d)
     const struct qn_lay_out *left = &model->weights[d].lay_out;
     if (left->next < left->n)
         return;
-    qn_log(&model->cb, QUERN_LOG_INFO, "weights laid out for the device: %llu MiB in %.2f s",
-           (unsigned long long)(left->done >> 20), (double)left->ns * 1e-9);
+    qn_log(&model->cb, QUERN_LOG_INFO, "weights laid out for the device: %llu MiB%s in %.2f s",
+           (unsigned long long)(left->done >> 20), model->weights[d].kept.path ? " checked" : "",
+           (double)left->ns * 1e-9);
     model->plan_devices[d].origins = NULL; /* of plans that are made from now on */
 }
 
@@ -94,6 +139,7 @@ static void do_piece_behind(struct quern_model *model, uint32_t d)
         qn_log(&model->cb, QUERN_LOG_WARNING, "device %s: %llu MiB of weights are read from the file: %s",
                model->devices[d].id, (unsigned long long)((left->total - left->done) >> 20), err.text);
         left->n = left->next;
+        left->keep = false;
         return;
     }
     note_end(model, d);
@@ -101,69 +147,117 @@ static void do_piece_behind(struct quern_model *model, uint32_t d)
 
 /* ---- at the start ---- */
 
-/* Makes a buffer for the tensors that are to be laid out, and lists them. Without room for it nothing is. */
-static enum quern_status make_room(struct quern_model *model, uint32_t d, const uint8_t *layout,
-                                   const uint32_t *tensors, size_t n, struct quern_error *err)
+/* Lists the tensors that are to be laid out, with their places in a buffer. */
+static enum quern_status list_tensors(struct quern_model *model, uint32_t d, const uint8_t *layout,
+                                      const uint32_t *tensors, size_t n, struct quern_error *err)
 {
-    const struct qn_plan_device *device = &model->plan_devices[d];
-    const uint64_t memory = device->caps.heap[0].bytes;
-    struct qn_weights *weights = &model->weights[d];
-    struct qn_lay_out *left = &weights->lay_out;
-    struct quern_buffer *buffer;
-    uint64_t bytes = 0;
+    struct qn_lay_out *left = &model->weights[d].lay_out;
     left->tensors = qn_alloc(&model->cb, n ? n : 1, sizeof *left->tensors);
     if (!left->tensors)
         return qn_fail_memory(err, "the list of weights");
     for (size_t i = 0; i < n; i++)
         if (layout[tensors[i]] != QUERN_LAYOUT_FILE) {
             const uint64_t size = qn_gguf_tensor_at(model->file.gguf, tensors[i])->bytes;
-            left->tensors[left->n++] = tensors[i];
+            left->tensors[left->n++] = (struct qn_kept_tensor){
+                .tensor = tensors[i], .layout = layout[tensors[i]], .offset = left->room, .bytes = size};
             left->total += size;
-            bytes += (size + TENSOR_ALIGN - 1) & ~(TENSOR_ALIGN - 1);
+            left->room += (size + TENSOR_ALIGN - 1) & ~(TENSOR_ALIGN - 1);
         }
+    return QUERN_OK;
+}
+
+/* Makes a buffer for them; false: without room for it they stay in the file. */
+static bool make_room(struct quern_model *model, uint32_t d)
+{
+    const struct qn_plan_device *device = &model->plan_devices[d];
+    const uint64_t memory = device->caps.heap[0].bytes;
+    struct qn_weights *weights = &model->weights[d];
+    const uint64_t bytes = weights->lay_out.room;
+    struct quern_buffer *buffer;
     struct quern_error detail = {0};
-    if (bytes == 0) {
-        qn_lay_out_finish(model, d);
-    } else if (memory > 0 && bytes > memory / 4 * 3) {
+    if (memory > 0 && bytes > memory / 4 * 3) {
         qn_log(&model->cb, QUERN_LOG_INFO,
                "weights are read from the file: laid out they take %llu of %llu MiB",
                (unsigned long long)(bytes >> 20), (unsigned long long)(memory >> 20));
-        qn_lay_out_finish(model, d);
-    } else if (device->driver->buffer_create(device->handle, 0, bytes, &buffer, &detail)) {
+        return false;
+    }
+    if (device->driver->buffer_create(device->handle, 0, bytes, &buffer, &detail)) {
         qn_log(&model->cb, QUERN_LOG_INFO, "weights are read from the file: %s", detail.text);
-        qn_lay_out_finish(model, d);
-    } else {
-        weights->buffers[weights->n_buffers++] = buffer;
-        weights->copied += bytes;
+        return false;
+    }
+    weights->buffers[weights->n_buffers++] = buffer;
+    weights->copied += bytes;
+    weights->lay_out.keep = model->keep_path;
+    return true;
+}
+
+/* Whether what was kept is what it was; without origins nothing is read before that is known. */
+static enum quern_status check_all(struct quern_model *model, uint32_t d, struct quern_error *err)
+{
+    const struct qn_kept_form *form = &model->weights[d].kept.form;
+    for (uint32_t i = 0; i < form->n; i++) {
+        const struct qn_kept_tensor at = qn_kept_at(form, i);
+        if (qn_kept_sum_all(form->weights + at.offset, at.bytes) != at.sum)
+            return qn_kept_remove(model, d, err);
     }
     return QUERN_OK;
 }
 
+/* Makes a buffer of what an earlier start has laid out; false: it is to be done. */
+static bool use_kept(struct quern_model *model, uint32_t d, bool behind)
+{
+    const struct qn_plan_device *device = &model->plan_devices[d];
+    struct qn_weights *weights = &model->weights[d];
+    struct quern_buffer *buffer;
+    struct quern_error detail = {0};
+    if (!qn_kept_open(model, d))
+        return false;
+    void *data = (void *)(uintptr_t)weights->kept.form.weights;
+    const uint64_t bytes = weights->kept.form.bytes;
+    if ((!behind && check_all(model, d, &detail)) ||
+        device->driver->buffer_import(device->handle, data, bytes, &buffer, &detail)) {
+        qn_log(&model->cb, QUERN_LOG_WARNING, "%s", detail.text);
+        qn_kept_close(model, d);
+        return false;
+    }
+    qn_view_prefetch(&weights->kept.view, 0, weights->kept.view.size);
+    weights->buffers[weights->n_buffers++] = buffer;
+    weights->mapped += bytes;
+    return true;
+}
+
 /* Binds the listed tensors to the buffer that was made for them; what they were bound to becomes their
  * origin, where the driver reads it until they are laid out. */
-static enum quern_status bind_tensors(struct quern_model *model, uint32_t d, const uint8_t *layout,
-                                      bool behind, struct quern_error *err)
+static enum quern_status bind_tensors(struct quern_model *model, uint32_t d, bool behind,
+                                      struct quern_error *err)
 {
     struct qn_weights *weights = &model->weights[d];
-    struct qn_lay_out *left = &weights->lay_out;
+    const struct qn_lay_out *left = &weights->lay_out;
     if (behind) {
         weights->origins =
             qn_zalloc(&model->cb, qn_gguf_n_tensors(model->file.gguf), sizeof *weights->origins);
         if (!weights->origins)
             return qn_fail_memory(err, "the list of weights");
     }
-    uint64_t at = 0;
     for (uint32_t i = 0; i < left->n; i++) {
-        struct quern_binding *binding = &weights->tensors[left->tensors[i]];
+        const struct qn_kept_tensor *at = &left->tensors[i];
+        struct quern_binding *binding = &weights->tensors[at->tensor];
         if (behind)
-            weights->origins[left->tensors[i]] = *binding;
+            weights->origins[at->tensor] = *binding;
         binding->buffer = weights->buffers[weights->n_buffers - 1];
-        binding->offset = at;
-        binding->layout = layout[left->tensors[i]];
-        at += (binding->bytes + TENSOR_ALIGN - 1) & ~(TENSOR_ALIGN - 1);
+        binding->offset = at->offset;
+        binding->layout = at->layout;
     }
     model->plan_devices[d].origins = weights->origins;
     return QUERN_OK;
+}
+
+static void keep(struct quern_model *model, uint32_t d)
+{
+    struct qn_lay_out *left = &model->weights[d].lay_out;
+    if (left->keep && left->next == left->n)
+        qn_kept_write(model, d);
+    left->keep = left->keep && left->next < left->n;
 }
 
 static enum quern_status do_all(struct quern_model *model, uint32_t d, struct quern_error *err)
@@ -178,7 +272,25 @@ static enum quern_status do_all(struct quern_model *model, uint32_t d, struct qu
             return qn_fail(err, QUERN_ERR_CANCELLED, "cancelled");
     }
     note_end(model, d);
+    keep(model, d);
     return QUERN_OK;
+}
+
+/* The list is made. */
+static enum quern_status place_tensors(struct quern_model *model, uint32_t d, bool behind,
+                                       struct quern_error *err)
+{
+    bool kept = model->weights[d].lay_out.n > 0 && use_kept(model, d, behind);
+    if (!kept && (model->weights[d].lay_out.n == 0 || !make_room(model, d))) {
+        qn_lay_out_finish(model, d);
+        return QUERN_OK;
+    }
+    enum quern_status status = bind_tensors(model, d, behind, err);
+    if (!status && !behind && kept)
+        qn_lay_out_finish(model, d);
+    else if (!status && !behind)
+        status = do_all(model, d, err);
+    return status;
 }
 
 enum quern_status qn_lay_out(struct quern_model *model, uint32_t d, const uint32_t *tensors, size_t n,
@@ -189,12 +301,9 @@ enum quern_status qn_lay_out(struct quern_model *model, uint32_t d, const uint32
     if (!layout)
         return qn_fail_memory(err, "the list of weights");
     qn_choose_layouts(model, d, layout);
-    enum quern_status status = make_room(model, d, layout, tensors, n, err);
-    if (!status && is_left(model, d)) {
-        status = bind_tensors(model, d, layout, behind, err);
-        if (!status && !behind)
-            status = do_all(model, d, err);
-    }
+    enum quern_status status = list_tensors(model, d, layout, tensors, n, err);
+    if (!status)
+        status = place_tensors(model, d, behind, err);
     qn_free(&model->cb, layout);
     return status;
 }
@@ -238,6 +347,13 @@ static bool do_while_idle(struct quern_model *model, uint64_t *seen)
     return more;
 }
 
+/* What is laid out and not kept yet; without the lock, since nobody changes it any more. */
+static void keep_all(struct quern_model *model)
+{
+    for (uint32_t d = 0; d < model->n_devices; d++)
+        keep(model, d);
+}
+
 static void work(void *arg)
 {
     struct quern_model *model = arg;
@@ -253,6 +369,8 @@ static void work(void *arg)
         qn_mutex_lock(&laying->lock);
     }
     qn_mutex_unlock(&laying->lock);
+    if (!more)
+        keep_all(model);
 }
 
 void qn_lay_out_start(struct quern_model *model)
@@ -284,4 +402,13 @@ void qn_lay_out_stop(struct quern_model *model)
     qn_cond_finish(&laying->wake);
     qn_mutex_finish(&laying->lock);
     laying->started = false;
+}
+
+void qn_lay_out_keep(struct quern_model *model)
+{
+    for (uint32_t d = 0; d < model->n_devices; d++)
+        while (model->weights[d].lay_out.keep && is_left(model, d) && !qn_cancelled(&model->cb))
+            do_piece_behind(model, d);
+    if (!qn_cancelled(&model->cb))
+        keep_all(model);
 }

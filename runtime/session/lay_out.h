@@ -26,5 +26,7 @@ void qn_lay_out_after_step(struct quern_model *model, uint32_t n_tokens, uint64_
 void qn_lay_out_start(struct quern_model *model);
 /* Ends the thread, between two pieces; without the lock. */
 void qn_lay_out_stop(struct quern_model *model);
+/* After that: does what is left where it is to be kept, and keeps it, unless the caller cancels. */
+void qn_lay_out_keep(struct quern_model *model);
 
 #endif

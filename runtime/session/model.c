@@ -365,6 +365,17 @@ static enum quern_status build(struct quern_model *model, const struct quern_mod
     return status;
 }
 
+static enum quern_status name_kept(struct quern_model *model, const char *path, struct quern_error *err)
+{
+    static const char end[] = ".layouts";
+    const size_t size = strlen(path) + sizeof end;
+    model->keep_path = qn_alloc(&model->cb, size, 1);
+    if (!model->keep_path)
+        return qn_fail_memory(err, "a file name");
+    snprintf(model->keep_path, size, "%s%s", path, end);
+    return QUERN_OK;
+}
+
 enum quern_status quern_model_open(struct quern_model **out, struct quern_source source,
                                    const struct quern_model_params *params, struct quern_error *err)
 {
@@ -391,7 +402,9 @@ enum quern_status quern_model_open(struct quern_model **out, struct quern_source
     model->repack = !params->no_repack && !params->no_mmap && !params->exact;
     qn_graph_init(&model->graph);
     qn_file_init(&model->file, &cb, gguf);
-    if (params->cache_dir && params->cache_dir[0])
+    if (params->keep_layouts && source.path)
+        status = name_kept(model, source.path, err);
+    if (!status && params->cache_dir && params->cache_dir[0])
         status = quern_cache_open(&model->cache, params->cache_dir, params->cache_limit, &cb, err);
     if (!status)
         status = build(model, params, err);
@@ -419,12 +432,14 @@ void quern_model_destroy(struct quern_model **out)
         return;
     struct quern_callbacks cb = model->cb;
     qn_lay_out_stop(model);
+    qn_lay_out_keep(model);
     for (uint32_t d = 0; d < model->n_devices; d++) /* dropped devices still have memory to give back */
         model->plan_devices[d].handle = model->devices[d].handle;
     free_variants(model);
     close_devices(model);
     quern_cache_close(&model->cache);
     qn_free(&cb, model->place);
+    qn_free(&cb, model->keep_path);
     qn_graph_finish(&cb, &model->graph);
     qn_vocab_handle_finish(&model->vocab);
     qn_file_finish(&model->file);

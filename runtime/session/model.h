@@ -8,6 +8,7 @@
 #include "models/arch.h"
 #include "plan/plan.h"
 #include "session/handles.h"
+#include "session/kept.h"
 
 #include <stdatomic.h>
 
@@ -24,10 +25,13 @@ struct qn_variant {
 
 /* Weights of one device that are to be laid out (session/lay_out.h). */
 struct qn_lay_out {
-    uint32_t *tensors; /* [n], in the order of their places in the buffer; owned */
+    struct qn_kept_tensor *tensors; /* [n], in the order of their places in the buffer; owned */
     uint32_t n, next;
-    uint64_t at; /* bytes of the next one that are done */
+    uint64_t room; /* bytes of the buffer */
+    uint64_t at;   /* bytes of the next one that are done */
+    uint64_t sum;  /* of these, where they are read from a file that was kept */
     uint64_t done, total, ns;
+    bool keep; /* in a file, once all is done */
 };
 
 /* The weights on one device. */
@@ -39,6 +43,7 @@ struct qn_weights {
     uint64_t copied;               /* bytes of the others */
     struct quern_binding *origins; /* where those lie that are not laid out yet; NULL: all are */
     struct qn_lay_out lay_out;
+    struct qn_kept kept; /* laid out weights that an earlier start has left */
 };
 
 /* The thread that lays out weights while no step runs. */
@@ -59,6 +64,7 @@ struct quern_model {
     bool exact;
     bool repack;               /* weights may be laid out anew */
     bool repack_first;         /* before the first step */
+    char *keep_path;           /* where laid out weights are kept beside the model; NULL: not wanted */
     struct quern_cache *cache; /* NULL: none */
     uint32_t max_outputs;      /* rows of logits in one step */
     struct qn_laying laying;

@@ -261,6 +261,7 @@ static void free_buffers(struct quern_model *model, uint32_t d)
     weights->buffers = NULL;
     weights->n_buffers = 0;
     weights->mapped = weights->copied = 0;
+    qn_kept_close(model, d);
 }
 
 enum quern_status qn_weights_load(struct quern_model *model, uint32_t d, struct quern_error *err)

@@ -13,7 +13,7 @@
 struct bench_options {
     const char *models, *prompts, *gens, *pairs, *threads, *batches, *depths, *kv_k, *kv_v, *device, *profile;
     int64_t repeat, output;
-    bool no_warmup, no_mmap, no_repack, exact, verbose, start;
+    bool no_warmup, no_mmap, no_repack, keep_layouts, exact, verbose, start;
 };
 
 enum { OUT_MD, OUT_JSON, OUT_JSONL, OUT_CSV };
@@ -391,6 +391,7 @@ static int run_model(struct bench *bench, const char *model, int64_t threads)
                                  .no_mmap = o->no_mmap,
                                  .no_repack = o->no_repack,
                                  .repack_first = true,
+                                 .keep_layouts = o->keep_layouts,
                                  .verbose = o->verbose};
     if (o->start)
         return bench_start(&load, bench->rows);
@@ -491,6 +492,8 @@ static const struct arg_option bench_args[] = {
     {"--no-mmap", ARG_FLAG, AT(no_mmap), NULL, "read the file into memory instead of mapping it"},
     {"--no-repack", ARG_FLAG, AT(no_repack), NULL,
      "read weights as the file has them, without copies for speed"},
+    {"--keep-layouts", ARG_FLAG, AT(keep_layouts), NULL,
+     "keep those copies in MODEL.layouts, or in the cache, for the next start with this option"},
     {"-v, --verbose", ARG_FLAG, AT(verbose), NULL, "tell what happens"},
 };
 

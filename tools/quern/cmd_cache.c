@@ -130,8 +130,10 @@ const struct verb verb_cache = {
     .synopsis = "[clear [KIND] | dir] [--json]",
     .details =
         "Compiled kernels, pipelines and what was found out about drivers are kept in a folder, so that the "
-        "next start need not work them out again. Nothing of models or prompts is in it, and it may be "
-        "cleared at any time. dir prints the folder: that of QUERN_CACHE_DIR (\"off\": none), or the user's.",
+        "next start need not work them out again; so are laid out weights (--keep-layouts) of models in "
+        "whose "
+        "folders nothing can be written. Nothing of prompts is in it, and it may be cleared at any time. dir "
+        "prints the folder: that of QUERN_CACHE_DIR (\"off\": none), or the user's.",
     .tables = {{"Options", cache_args, ARG_N(cache_args), 0}},
     .max_rest = 2,
     .rest = "clear|dir",

@@ -14,7 +14,7 @@ const struct arg_option model_arg[1] = {
     {"-m, --model", ARG_FILE, AT(model), "FILE", "the model, a GGUF file (first part of a split one)"},
 };
 
-const struct arg_option load_args[9] = {
+const struct arg_option load_args[10] = {
     {"--device", ARG_TEXT, AT(device), "LIST", "devices to use, most wanted first; see quern device list"},
     {"--profile", ARG_FILE, AT(profile), "FILE",
      "a device profile that counts more than all others; see quern device check"},
@@ -23,6 +23,8 @@ const struct arg_option load_args[9] = {
     {"--no-mmap", ARG_FLAG, AT(no_mmap), NULL, "read the file into memory instead of mapping it"},
     {"--no-repack", ARG_FLAG, AT(no_repack), NULL,
      "read weights as the file has them, without copies for speed"},
+    {"--keep-layouts", ARG_FLAG, AT(keep_layouts), NULL,
+     "keep those copies in FILE.layouts, or in the cache, for the next start with this option"},
     {"--pre", ARG_TEXT, AT(pre), "NAME", "splitting rule of the text in place of the file's"},
     {"-v, --verbose", ARG_FLAG, AT(verbose), NULL, "tell what happens"},
     {"-nommap", ARG_FLAG, AT(no_mmap), NULL, "", .hidden = true},
@@ -253,8 +255,8 @@ static int open_with(struct loaded *loaded, const struct model_options *options,
         quern_model_params(.callbacks = &setup->callbacks, .device = device, .n_ctx = n_ctx,
                            .n_threads = threads_wanted(options->threads), .exact = options->exact,
                            .no_mmap = options->no_mmap, .no_repack = options->no_repack,
-                           .repack_first = options->repack_first, .pre = options->pre,
-                           .settings = setup->settings, .n_settings = setup->n_settings,
+                           .repack_first = options->repack_first, .keep_layouts = options->keep_layouts,
+                           .pre = options->pre, .settings = setup->settings, .n_settings = setup->n_settings,
                            .cache_dir = setup->cache, .helper = setup->helper, .helper_ms = setup->helper_ms,
                            .profiles = setup->profiles),
         &err);

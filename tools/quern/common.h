@@ -12,7 +12,7 @@ struct model_options {
     const char *profile; /* of devices; NULL: that of the environment, if any */
     int64_t threads, ctx, batch;
     int64_t kv, kv_k, kv_v; /* choices of KV_FORMATS; kv stands for both, the others win */
-    bool exact, no_mmap, no_repack, repack_first, verbose;
+    bool exact, no_mmap, no_repack, repack_first, keep_layouts, verbose;
 };
 #define MODEL_DEFAULTS_KV(format)                            \
     {                                                        \
@@ -22,7 +22,7 @@ struct model_options {
 #define KV_FORMATS     "f32|f16|q8_0"
 
 extern const struct arg_option model_arg[1];    /* -m */
-extern const struct arg_option load_args[9];    /* where and how to run it */
+extern const struct arg_option load_args[10];   /* where and how to run it */
 extern const struct arg_option context_args[5]; /* of the session */
 
 /* A model with its session. */

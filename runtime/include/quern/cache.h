@@ -1,5 +1,6 @@
 /* What Quern keeps on disk between runs, so that it need not be worked out again: compiled kernels,
- * pipelines, verdicts about drivers. Nothing of it is needed, nothing of it comes from models or prompts.
+ * pipelines, verdicts about drivers, and weights as devices read them where quern_model_params.keep_layouts
+ * asks for it. Nothing of it is needed, nothing of it comes from prompts.
  *
  * A cache is a directory of files, one for each entry, which any number of processes may share. Damaged and
  * foreign entries are thrown away when they are met; where the directory cannot be written, the cache is

@@ -533,7 +533,7 @@ struct quern_weight_rows {
     uint32_t pad;
     uint64_t n;       /* weights in a row */
     uint64_t n_rows;  /* a multiple of 16, or those up to the end of a matrix */
-    const void *rows; /* on the host, QUERN_LAYOUT_FILE */
+    const void *rows; /* on the host, QUERN_LAYOUT_FILE; NULL: the buffer has them already */
     struct quern_buffer *buffer;
     uint64_t offset; /* of the first of the rows */
 };
@@ -680,8 +680,9 @@ struct quern_driver {
                                    struct quern_buffer **buffer, struct quern_error *err);
     /* struct_size is set by the caller. */
     void (*memory)(struct quern_device *device, uint32_t heap, struct quern_memory *memory);
-    /* Lays out rows of a weight; the rows are valid during the call. Where a segment has origins, the rows of
-     * a buffer come in the order of their offsets. */
+    /* Lays out rows of a weight; the rows are valid during the call, or NULL where the buffer, an imported
+     * one, holds them in that layout: then the device takes note that it may read them there. Where a segment
+     * has origins, the rows of a buffer come in the order of their offsets. */
     int32_t (*weights_prepare)(struct quern_device *device, const struct quern_weight_rows *rows,
                                struct quern_error *err);
     /* What profiles may say about the driver's devices. struct_size is set by the caller. */

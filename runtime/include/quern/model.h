@@ -140,6 +140,11 @@ struct quern_model_params {
     bool no_repack;
     const struct quern_profiles *profiles; /* used while the model is opened; NULL: the built-in ones */
     bool repack_first;                     /* the copies are made before the model is open */
+    /* The copies are written to a file once they are made, "PATH.layouts" beside the model or, where that
+     * cannot be, in cache_dir; closing the model completes that, unless the cancel callback says stop. The
+     * next model with this flag maps the file in place of copies. Only from a path; what is written has the
+     * model's size. */
+    bool keep_layouts;
 };
 /* quern_model_params(.device = "cpu", .n_threads = 4) */
 #define quern_model_params(...) (&(struct quern_model_params){.device = "auto", __VA_ARGS__})
