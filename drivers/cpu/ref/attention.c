@@ -228,13 +228,44 @@ static void weigh(const struct qn_op *op, const struct qn_run *run, struct atten
     a->part.total[number] += total;
 }
 
-/* One block of positions for the queries that see some of it. */
-static void attend_block(const struct qn_op *op, const struct qn_run *run, struct attend *a,
-                         const struct queries *qs)
+/* Rows of the block of positions from `start`; NULL where there is none, or not in one page. */
+static const char *block_rows(const struct qn_op *op, const struct qn_run *run, const struct attend *a,
+                              const uint32_t *pages, uint32_t start, uint64_t offset, size_t row_bytes)
 {
+    uint32_t page_tokens = op->kv.at.page_tokens;
+    char *page = page_tokens % QN_ATTEND_ROWS == 0 ? qn_kv_page(op, run, pages[start / page_tokens]) : NULL;
+    return page ? page_row(op, page, offset, row_bytes, a->kv_head, start % page_tokens) : NULL;
+}
+
+/* A block begins where another page of memory may, and the processor does not look beyond: what comes next is
+ * asked for while there is something to compute, piece by piece, since all at once would stop the computing.
+ */
+static void ask_for(const char *rows, size_t bytes, size_t piece, size_t pieces)
+{
+    enum { LINE = 64 };
+    size_t lines = bytes / LINE;
+    for (size_t i = lines * piece / pieces; rows && i < lines * (piece + 1) / pieces; i++)
+        __builtin_prefetch(rows + i * LINE, 0, 2);
+}
+
+/* One block of positions for the queries that see some of it. next: where the next block begins, QUERN_NONE:
+ * there is none. */
+static void attend_block(const struct qn_op *op, const struct qn_run *run, struct attend *a,
+                         const struct queries *qs, const uint32_t *pages, uint32_t next)
+{
+    const struct quern_kv_binding *at = &op->kv.at;
+    size_t k_bytes = op->kv.k_row_bytes, v_bytes = op->kv.v_row_bytes;
+    const char *keys = NULL, *values = NULL;
+    if (next != QUERN_NONE) {
+        keys = block_rows(op, run, a, pages, next, at->k_offset, k_bytes);
+        values = block_rows(op, run, a, pages, next, at->v_offset, v_bytes);
+    }
     run->kernels->attend_scores(qs->q, qs->n, op->kv.layer.head_dim_k, a->keys, a->score);
-    for (uint32_t i = 0; i < qs->n; i++)
+    for (uint32_t i = 0; i < qs->n; i++) {
+        ask_for(keys, QN_ATTEND_ROWS * k_bytes, i, qs->n);
+        ask_for(values, QN_ATTEND_ROWS * v_bytes, i, qs->n);
         weigh(op, run, a, qs, i);
+    }
     run->kernels->attend_values(a->score, qs->n, a->dim_v, a->values, qs->out);
 }
 
@@ -294,7 +325,8 @@ static bool attend_part(const struct qn_op *op, const struct qn_run *run, struct
         if (!load_block(op, run, a, pages, start, first, last))
             return false;
         choose_queries(op, run, a, begin, end, start, &qs);
-        attend_block(op, run, a, &qs);
+        uint32_t next = start + QN_ATTEND_ROWS;
+        attend_block(op, run, a, &qs, pages, next <= last && next / length == p ? next : QUERN_NONE);
     }
     return true;
 }
