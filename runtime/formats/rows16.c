@@ -9,12 +9,13 @@ struct cut {
     size_t bytes, words, first_word, odd, first_odd;
 };
 
-static struct cut cut_of(enum quern_format format)
+static struct cut cut_of(enum quern_format format, size_t k)
 {
-    struct cut cut = {.bytes = qn_format_get(format)->block_bytes};
+    const bool plain = qn_format_get(format)->block_len == 1;
+    struct cut cut = {.bytes = qn_format_get(format)->block_bytes * (plain ? k : 1)};
     cut.words = cut.bytes / 4;
     cut.odd = cut.bytes % 4;
-    if (format == QUERN_Q3_K || format == QUERN_Q6_K) /* the scale comes last */
+    if (plain || format == QUERN_Q3_K || format == QUERN_Q6_K) /* the scale comes last */
         cut.first_odd = cut.words * 4;
     else
         cut.first_word = cut.odd;
@@ -24,7 +25,7 @@ static struct cut cut_of(enum quern_format format)
 bool qn_rows16_has(enum quern_format format)
 {
     const struct qn_format *row = qn_format_get(format);
-    return row && row->dequantise && row->block_len > 1;
+    return row && row->dequantise;
 }
 
 /* One block of 16 rows. */
@@ -45,7 +46,7 @@ static void pack_block(const struct cut *cut, const uint8_t *restrict in, size_t
 void qn_rows16_pack(enum quern_format format, size_t k, size_t n_rows, const void *restrict rows,
                     void *restrict out)
 {
-    const struct cut cut = cut_of(format);
+    const struct cut cut = cut_of(format, k);
     const size_t row_bytes = (size_t)qn_format_row_bytes(format, k), whole = n_rows / QN_ROWS16 * QN_ROWS16;
     const uint8_t *in = rows;
     uint8_t *to = out;
@@ -58,7 +59,7 @@ void qn_rows16_pack(enum quern_format format, size_t k, size_t n_rows, const voi
 void qn_rows16_row(enum quern_format format, size_t k, size_t n_rows, const void *restrict matrix, size_t row,
                    void *restrict out)
 {
-    const struct cut cut = cut_of(format);
+    const struct cut cut = cut_of(format, k);
     const size_t row_bytes = (size_t)qn_format_row_bytes(format, k), r = row % QN_ROWS16;
     const uint8_t *in = (const uint8_t *)matrix + (row - r) * row_bytes;
     if (row >= n_rows / QN_ROWS16 * QN_ROWS16) {

@@ -239,6 +239,100 @@ static void test_matmul(void **state)
     give_back(bench);
 }
 
+/* ---------------------------------------------------------------- numbers that are none */
+
+enum { SPECIAL_K = 301, SPECIAL_ROWS = 19, SPECIAL_TOKENS = 13 };
+
+/* Bits of a float of that format. */
+static void set_weight(enum quern_format format, void *w, size_t i, float value)
+{
+    if (format == QUERN_F32)
+        ((float *)w)[i] = value;
+    else
+        ((uint16_t *)w)[i] = format == QUERN_F16 ? qn_f32_to_f16(value) : qn_f32_to_bf16(value);
+}
+
+/* The smallest number above 0. */
+static float smallest(enum quern_format format)
+{
+    return format == QUERN_F32 ? 0x1p-149f : format == QUERN_F16 ? 0x1p-24f : 0x1p-133f;
+}
+
+/* What row r, most of whose weights are 1, and token t, whose activations are, come to. Row 3 has a NaN, 4 an
+ * infinity, 5 both infinities, 6 the smallest number alone; 17 is as 4, and left over from the groups of 16.
+ * Token 2 has a NaN, 5 an infinity. */
+static float special_result(enum quern_format format, uint32_t r, uint32_t t)
+{
+    const bool infinite = r == 4 || r == 17;
+    if (r == 3 || r == 5 || t == 2)
+        return NAN;
+    if (infinite || t == 5)
+        return INFINITY;
+    return (float)SPECIAL_K * (r == 6 ? smallest(format) : 1.0f);
+}
+
+static void run_special(const struct qn_kernels *kernels, const struct qn_kernel_case *at, void *user)
+{
+    static _Alignas(64) uint8_t rows[SPECIAL_ROWS * SPECIAL_K * 4], laid_out[SPECIAL_ROWS * SPECIAL_K * 4];
+    static float x[SPECIAL_TOKENS * SPECIAL_K], y[SPECIAL_TOKENS * SPECIAL_ROWS];
+    static const uint32_t n_tokens[] = {1, 3, 4, SPECIAL_TOKENS};
+    static const size_t places[] = {0, 1, 255, 256, SPECIAL_K - 1};
+    int *n_kernels = user;
+    if (qn_format_get(at->format)->block_len > 1)
+        return;
+    void *scratch = take(QN_MATMUL_SCRATCH);
+    const size_t row_bytes = qn_format_row_bytes(at->format, SPECIAL_K);
+    for (size_t p = 0; p < LEN(places); p++) {
+        for (size_t i = 0; i < SPECIAL_ROWS * SPECIAL_K; i++)
+            set_weight(at->format, rows, i, i / SPECIAL_K == 6 ? smallest(at->format) : 1.0f);
+        set_weight(at->format, rows, 3 * SPECIAL_K + places[p], NAN);
+        set_weight(at->format, rows, 4 * SPECIAL_K + places[p], INFINITY);
+        set_weight(at->format, rows, 5 * SPECIAL_K + places[p], INFINITY);
+        set_weight(at->format, rows, 5 * SPECIAL_K + 17, -INFINITY);
+        set_weight(at->format, rows, 17 * SPECIAL_K + places[p], INFINITY);
+        for (size_t i = 0; i < LEN(x); i++)
+            x[i] = 1;
+        x[2 * SPECIAL_K + places[p]] = NAN;
+        x[5 * SPECIAL_K + places[p]] = INFINITY;
+        if (at->layout == QUERN_LAYOUT_ROWS16)
+            qn_rows16_pack(at->format, SPECIAL_K, SPECIAL_ROWS, rows, laid_out);
+        else
+            memcpy(laid_out, rows, sizeof rows);
+        for (size_t n = 0; n < LEN(n_tokens); n++) {
+            const struct qn_matmul_call call = {.w = laid_out,
+                                                .row_bytes = row_bytes,
+                                                .k = SPECIAL_K,
+                                                .n_rows = SPECIAL_ROWS,
+                                                .n_tokens = n_tokens[n],
+                                                .x = x,
+                                                .x_stride = SPECIAL_K * sizeof *x,
+                                                .y = y,
+                                                .y_stride = SPECIAL_ROWS,
+                                                .scratch = scratch,
+                                                .reading = at->kernel->reading};
+            at->kernel->run(&call);
+            for (uint32_t i = 0; i < n_tokens[n] * SPECIAL_ROWS; i++) {
+                const float want = special_result(at->format, i % SPECIAL_ROWS, i / SPECIAL_ROWS);
+                if (!(isnan(want) ? isnan(y[i]) : y[i] == want))
+                    fail_msg("%s, %u tokens, place %zu, row %u, token %u: %g, expected %g\n",
+                             at->kernel->name, n_tokens[n], places[p], i % SPECIAL_ROWS, i / SPECIAL_ROWS,
+                             (double)y[i], (double)want);
+            }
+        }
+    }
+    ++*n_kernels;
+    give_back(scratch);
+}
+
+/* What is not finite, and what is below the normal numbers, reaches the results and no others. */
+static void test_special(void **state)
+{
+    (void)state;
+    int n_kernels = 0;
+    qn_kernel_cases(run_special, &n_kernels);
+    assert_true(n_kernels >= 3);
+}
+
 /* ---------------------------------------------------------------- the table's other functions */
 
 static const uint32_t masks[] = {0,
@@ -535,9 +629,9 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),  cmocka_unit_test(test_pack), cmocka_unit_test(test_vectors),
-        cmocka_unit_test(test_attend), cmocka_unit_test(test_gate), cmocka_unit_test(test_dequantise),
-        cmocka_unit_test(test_matmul),
+        cmocka_unit_test(test_names),  cmocka_unit_test(test_pack),    cmocka_unit_test(test_vectors),
+        cmocka_unit_test(test_attend), cmocka_unit_test(test_gate),    cmocka_unit_test(test_dequantise),
+        cmocka_unit_test(test_matmul), cmocka_unit_test(test_special),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

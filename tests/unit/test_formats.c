@@ -269,6 +269,7 @@ static void test_rows16(void **state)
         const enum quern_format format = (enum quern_format)id;
         if (!qn_rows16_has(format))
             continue;
+        const bool plain = qn_format_get(format)->block_len == 1; /* see below */
         const size_t bytes = qn_format_row_bytes(format, K), block = qn_format_get(format)->block_bytes;
         for (size_t i = 0; i < QN_LEN(some_rows); i++) {
             const size_t n = some_rows[i], whole = n / 16 * 16;
@@ -284,11 +285,37 @@ static void test_rows16(void **state)
         /* the last word of row 5 in the second block, or what is left of one at the block's end */
         const size_t odd = format == QUERN_Q3_K || format == QUERN_Q6_K ? block % 4 : 0;
         const size_t size = odd > 0 ? odd : 4, at = block - size;
-        assert_memory_equal(matrix + 16 * (block + at) + 5 * size, rows + 5 * bytes + block + at, size);
+        if (!plain)
+            assert_memory_equal(matrix + 16 * (block + at) + 5 * size, rows + 5 * bytes + block + at, size);
         n_checked++;
     }
-    assert_true(n_checked >= 24);
-    assert_false(qn_rows16_has(QUERN_F16) || qn_rows16_has(QUERN_I32) || qn_rows16_has((enum quern_format)4));
+    assert_true(n_checked >= 27);
+    assert_true(qn_rows16_has(QUERN_F32) && qn_rows16_has(QUERN_F16) && qn_rows16_has(QUERN_BF16));
+    assert_false(qn_rows16_has(QUERN_I32) || qn_rows16_has((enum quern_format)4));
+}
+
+/* A row of plain floats is one block: words of 4 bytes, and a half float where their number is odd. */
+static void test_rows16_floats(void **state)
+{
+    (void)state;
+    enum { K = 7, ROWS = 18 };
+    static const enum quern_format formats[] = {QUERN_F32, QUERN_F16, QUERN_BF16};
+    uint8_t rows[ROWS * K * 4], matrix[ROWS * K * 4], row[K * 4];
+    for (size_t i = 0; i < sizeof rows; i++)
+        rows[i] = (uint8_t)(i * 2654435761u >> 13);
+    for (size_t f = 0; f < QN_LEN(formats); f++) {
+        const size_t bytes = qn_format_row_bytes(formats[f], K), words = bytes / 4, odd = bytes % 4;
+        qn_rows16_pack(formats[f], K, ROWS, rows, matrix);
+        for (size_t r = 0; r < 16; r++) {
+            for (size_t w = 0; w < words; w++)
+                assert_memory_equal(matrix + 64 * w + 4 * r, rows + r * bytes + 4 * w, 4);
+            assert_memory_equal(matrix + 64 * words + odd * r, rows + r * bytes + 4 * words, odd);
+        }
+        for (size_t r = 0; r < ROWS; r++) {
+            qn_rows16_row(formats[f], K, ROWS, matrix, r, row);
+            assert_memory_equal(row, rows + r * bytes, bytes);
+        }
+    }
 }
 
 int main(void)
@@ -303,6 +330,7 @@ int main(void)
         cmocka_unit_test(test_tables),
         cmocka_unit_test(test_plain),
         cmocka_unit_test(test_rows16),
+        cmocka_unit_test(test_rows16_floats),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

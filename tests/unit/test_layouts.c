@@ -10,7 +10,7 @@
 #include "session/weights.h"
 #include "support/joints.h"
 
-static const char *const names[] = {"qllama.Q4_K_M", "qmoe.Q4_K_M"};
+static const char *const names[] = {"qllama.Q4_K_M", "qmoe.Q4_K_M", "llama.F16", "llama.BF16", "llama"};
 
 enum repack { BEHIND, FIRST, NEVER };
 

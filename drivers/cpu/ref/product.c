@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { TILE_FLOATS = 32 * 1024 };
+enum { TILE_FLOATS = 32 * 1024, FLOAT_TOKENS = 256 };
 
 size_t qn_product_scratch(void)
 {
@@ -56,7 +56,8 @@ static uint32_t as_many(uint32_t n, uint64_t room, size_t bytes, uint32_t unit)
     return fit >= n ? n : fit < unit ? unit : (uint32_t)fit;
 }
 
-/* Where the tokens do not all fit into the cache beside some rows, it is some rows and tokens at a time. */
+/* Where the tokens do not all fit into the cache beside some rows, it is some rows and tokens at a time.
+ * Kernels of floats take what fits along k. */
 static void multiply_rows(struct qn_matmul_call call, const struct qn_matmul_kernel *kernel)
 {
     enum { COLUMNS = 16 };
@@ -64,7 +65,9 @@ static void multiply_rows(struct qn_matmul_call call, const struct qn_matmul_ker
     const struct qn_reading *how = &kernel->reading;
     uint32_t columns = how->columns, rows = all.n_rows;
     if (columns == 0)
-        columns = as_many(all.n_tokens, how->cache_bytes / 8 * 3, all.x_stride, COLUMNS);
+        columns = kernel->pack == QN_PACK_F32
+                      ? all.n_tokens
+                      : as_many(all.n_tokens, how->cache_bytes / 8 * 3, all.x_stride, COLUMNS);
     if (columns < all.n_tokens)
         rows = as_many(all.n_rows, how->cache_bytes / 4, all.row_bytes, QN_UNIT_ROWS);
     call.reading = *how;
@@ -157,7 +160,10 @@ void qn_product_rows(const struct qn_product *product, const struct qn_run *run,
     float *tile[2];
     tile[0] = (float *)(void *)((char *)scratch + QN_MATMUL_SCRATCH);
     tile[1] = tile[0] + TILE_FLOATS;
-    size_t rows = TILE_FLOATS / product->n_tokens / QN_UNIT_ROWS * QN_UNIT_ROWS;
+    /* Floats come from farther away than bytes: more rows share them. */
+    const uint32_t most = product->side[0].kernel->pack == QN_PACK_F32 ? FLOAT_TOKENS : UINT32_MAX;
+    const uint32_t at_once = product->n_tokens < most ? product->n_tokens : most;
+    size_t rows = TILE_FLOATS / at_once / QN_UNIT_ROWS * QN_UNIT_ROWS;
     if (rows < QN_UNIT_ROWS)
         rows = QN_UNIT_ROWS;
     if (rows > n_rows)

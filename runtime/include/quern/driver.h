@@ -436,7 +436,7 @@ enum quern_heap_flags {
 /* Storage order of a weight. */
 enum quern_layout {
     QUERN_LAYOUT_FILE = 0,   /* as in the model file: rows of blocks */
-    QUERN_LAYOUT_ROWS16 = 1, /* quantised formats: 16 rows side by side, in as many bytes */
+    QUERN_LAYOUT_ROWS16 = 1, /* 16 rows side by side, in as many bytes */
     QUERN_LAYOUT_END = 2,
 };
 
