@@ -84,7 +84,9 @@ struct qn_planner;
 struct qn_matmul_plan {
     const struct qn_matmul_kernel *kernel[3];
     const struct qn_matmul_kernel *origin_kernel[3]; /* for rows that are not laid out yet */
-    uint32_t n_units[3];                             /* units of QN_UNIT_ROWS rows of each weight */
+    uint32_t unit_rows;                              /* rows of a weight that are never split */
+    size_t unit_bytes;                               /* of the weights that a unit reads, at most */
+    uint32_t n_units[3];                             /* units of each weight */
     enum qn_area area;                               /* of the packed input, where a kernel wants it */
     size_t pack_offset[QN_PACK_END]; /* MoE: where the rows of each kind start in the area of pairs */
     bool packs[QN_PACK_END];         /* which kinds the kernels want */
@@ -180,7 +182,7 @@ struct quern_prepared {
 
 enum {
     QN_MAX_STAGES = 4, /* of one operation */
-    QN_UNIT_ROWS = 32, /* rows of a weight that are never split */
+    QN_UNIT_ROWS = 32, /* rows of a weight that kernels work with at once, at most */
 };
 
 struct qn_planner {

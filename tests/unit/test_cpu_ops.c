@@ -318,6 +318,10 @@ static void test_matmul(void **state)
         {{QUERN_Q8_0}, 1, 160, {64}, 1, .residual = true, .scale = 1},
         {{QUERN_Q8_0}, 1, 160, {31}, 200, .residual = true, .bias = true, .scale = 0.25f},
         {{QUERN_F32}, 1, 64, {300}, 3, .outputs = true, .scale = 1, .softcap = 2.0f},
+        /* shared by threads in units of few rows */
+        {{QUERN_F32}, 1, 1024, {75}, 1, .scale = 1, .bias = true},
+        {{QUERN_F16, QUERN_F16}, 2, 768, {130, 130}, 2, .act = QUERN_ACT_SILU, .glu = true, .scale = 1},
+        {{QUERN_BF16, QUERN_Q4_0, QUERN_F32}, 3, 512, {70, 90, 41}, 2, .scale = 1},
         {{QUERN_Q4_0}, 1, 64, {40}, 6, .exact = true, .act = QUERN_ACT_RELU2, .bias = true, .scale = 1},
     };
     for (size_t i = 0; i < QN_LEN(cases); i++) {

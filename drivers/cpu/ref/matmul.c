@@ -70,9 +70,8 @@ static struct qn_work matmul_size(const struct qn_op *op, const struct qn_run *r
 {
     const uint32_t *units = op->plan.matmul.n_units;
     uint32_t tokens = qn_rows(&op->in[X], run);
-    uint64_t cost = (uint64_t)op->in[X].row * (1 + tokens) / 2;
     return (struct qn_work){tokens > 0 ? units[0] + units[1] + units[2] : 0,
-                            cost < UINT32_MAX ? (uint32_t)cost : UINT32_MAX};
+                            qn_product_cost(&op->plan.matmul, op->in[X].row, tokens)};
 }
 
 static void set_side(const struct qn_op *op, const struct qn_run *run, uint32_t weight, uint32_t side,
@@ -108,7 +107,7 @@ static struct qn_product product_of(const struct qn_op *op, const struct qn_run 
 static void matmul_run(const struct qn_op *op, const struct qn_run *run, uint32_t begin, uint32_t end,
                        struct qn_worker *worker)
 {
-    const uint32_t *units = op->plan.matmul.n_units;
+    const uint32_t *units = op->plan.matmul.n_units, unit_rows = op->plan.matmul.unit_rows;
     uint32_t base = 0; /* first unit of the weight */
     for (uint32_t i = 0; i < 3; base += units[i], i++) {
         uint32_t from = begin > base ? begin : base;
@@ -116,7 +115,7 @@ static void matmul_run(const struct qn_op *op, const struct qn_run *run, uint32_
         if (from >= to)
             continue;
         struct qn_product product = product_of(op, run, i);
-        size_t first = (size_t)(from - base) * QN_UNIT_ROWS, last = (size_t)(to - base) * QN_UNIT_ROWS;
+        size_t first = (size_t)(from - base) * unit_rows, last = (size_t)(to - base) * unit_rows;
         if (last > product.y_stride)
             last = product.y_stride;
         qn_product_rows(&product, run, first, last - first, worker);
@@ -127,11 +126,7 @@ static bool matmul_plan(struct qn_planner *planner, struct qn_op *op)
 {
     const struct quern_matmul_attr *attr = &op->node.attr.matmul;
     struct qn_matmul_plan *plan = &op->plan.matmul;
-    for (uint32_t i = 0; i < attr->n_weights; i++) {
-        qn_product_plan(planner, &op->in[W + i], plan, i);
-        if (i == 0 || !attr->glu)
-            plan->n_units[i] = (uint32_t)((op->in[W + i].dim[1] + QN_UNIT_ROWS - 1) / QN_UNIT_ROWS);
-    }
+    qn_product_plan(planner, op, W, attr->n_weights, attr->glu);
     size_t bytes = qn_plan_max_rows(planner, &op->in[X]) * qn_pack_stride(QN_PACK_Q8, op->in[X].row);
     if (plan->packs[QN_PACK_Q8] && bytes > 0 &&
         qn_plan_cached(planner, QN_AREA_PACK_0, QN_AREA_PACK_1, op->in[X].id, bytes, &plan->area))

@@ -219,9 +219,9 @@ static struct qn_work moe_matmul_size(const struct qn_op *op, const struct qn_ru
 {
     struct group group = group_of(op, run);
     uint32_t pairs = group.offset[op->in[W].dim[2]], active = *group.n_active;
-    uint64_t cost = (uint64_t)op->in[W].dim[0] * (1 + pairs / (active > 0 ? active : 1)) / 2;
-    return (struct qn_work){active * op->plan.matmul.n_units[0],
-                            cost < UINT32_MAX ? (uint32_t)cost : UINT32_MAX};
+    return (struct qn_work){
+        active * op->plan.matmul.n_units[0],
+        qn_product_cost(&op->plan.matmul, (size_t)op->in[W].dim[0], active > 0 ? pairs / active : 0)};
 }
 
 /* The product of one expert with the pairs that chose it. */
@@ -255,11 +255,11 @@ static void moe_matmul_run(const struct qn_op *op, const struct qn_run *run, uin
                            struct qn_worker *worker)
 {
     struct group group = group_of(op, run);
-    uint32_t units = op->plan.matmul.n_units[0];
+    uint32_t units = op->plan.matmul.n_units[0], unit_rows = op->plan.matmul.unit_rows;
     for (uint32_t i = begin; i < end;) {
         uint32_t from = i % units, to = end - i < units - from ? from + end - i : units;
         struct qn_product product = expert_product(op, run, group.active[i / units]);
-        size_t first = (size_t)from * QN_UNIT_ROWS, last = (size_t)to * QN_UNIT_ROWS;
+        size_t first = (size_t)from * unit_rows, last = (size_t)to * unit_rows;
         if (last > product.y_stride)
             last = product.y_stride;
         qn_product_rows(&product, run, first, last - first, worker);
@@ -313,10 +313,7 @@ static bool moe_matmul_plan(struct qn_planner *planner, struct qn_op *op)
     struct qn_matmul_plan *plan = &op->plan.matmul;
     size_t k = (size_t)op->in[W].dim[0], n = (size_t)op->in[W].dim[2];
     size_t pairs = (size_t)planner->prepared->max_tokens * n_used_of(op), bytes = 0;
-    for (uint32_t i = 0; i < op->node.attr.moe_matmul.n_weights; i++) {
-        qn_product_plan(planner, &op->in[W + i], plan, i);
-    }
-    plan->n_units[0] = (uint32_t)((op->in[W].dim[1] + QN_UNIT_ROWS - 1) / QN_UNIT_ROWS);
+    qn_product_plan(planner, op, W, op->node.attr.moe_matmul.n_weights, op->node.attr.moe_matmul.glu);
     for (enum qn_pack pack = 0; pack < QN_PACK_END; pack++) {
         plan->pack_offset[pack] = bytes;
         if (plan->packs[pack])

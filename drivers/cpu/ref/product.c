@@ -20,13 +20,38 @@ const struct qn_matmul_kernel *qn_product_kernel(const struct qn_kernels *kernel
     return kernel->run ? kernel : NULL;
 }
 
-void qn_product_plan(const struct qn_planner *planner, const struct qn_arg *w, struct qn_matmul_plan *plan,
-                     uint32_t i)
+/* Kernels for floats go row by row; the others are best at QN_UNIT_ROWS. */
+static uint32_t unit_rows(const struct qn_arg *w, const struct qn_matmul_kernel *kernel)
+{
+    enum { FLOAT_ROWS = 8 };
+    return kernel->pack == QN_PACK_F32 && w->layout == QUERN_LAYOUT_FILE ? FLOAT_ROWS : QN_UNIT_ROWS;
+}
+
+void qn_product_plan(const struct qn_planner *planner, struct qn_op *op, uint32_t first, uint32_t n_weights,
+                     bool gated)
 {
     const struct qn_kernels *kernels = &planner->device->kernels;
-    plan->kernel[i] = qn_product_kernel(kernels, w->format, w->layout, planner->exact);
-    plan->origin_kernel[i] = qn_product_kernel(kernels, w->format, QUERN_LAYOUT_FILE, planner->exact);
-    plan->packs[plan->kernel[i]->pack] = true;
+    struct qn_matmul_plan *plan = &op->plan.matmul;
+    size_t row_bytes = 0;
+    for (uint32_t i = 0; i < n_weights; i++) {
+        const struct qn_arg *w = &op->in[first + i];
+        plan->kernel[i] = qn_product_kernel(kernels, w->format, w->layout, planner->exact);
+        plan->origin_kernel[i] = qn_product_kernel(kernels, w->format, QUERN_LAYOUT_FILE, planner->exact);
+        plan->packs[plan->kernel[i]->pack] = true;
+        const uint32_t rows = unit_rows(w, plan->kernel[i]);
+        plan->unit_rows = plan->unit_rows > rows ? plan->unit_rows : rows;
+        row_bytes = gated ? row_bytes + w->row_bytes : w->row_bytes > row_bytes ? w->row_bytes : row_bytes;
+    }
+    plan->unit_bytes = row_bytes * plan->unit_rows;
+    for (uint32_t i = 0; i < (gated ? 1 : n_weights); i++)
+        plan->n_units[i] = (uint32_t)((op->in[first + i].dim[1] + plan->unit_rows - 1) / plan->unit_rows);
+}
+
+/* A thread reads some 16 bytes in a nanosecond, and multiplies with 64 weights or more. */
+uint32_t qn_product_cost(const struct qn_matmul_plan *plan, size_t k, uint32_t n_tokens)
+{
+    const uint64_t cost = plan->unit_bytes / 16 + (uint64_t)plan->unit_rows * k / 64 * n_tokens;
+    return cost < UINT32_MAX ? (uint32_t)cost : UINT32_MAX;
 }
 
 void qn_product_set_weight(struct qn_product_side *side, const struct qn_matmul_plan *plan, uint32_t i,

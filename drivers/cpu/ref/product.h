@@ -45,9 +45,12 @@ size_t qn_product_scratch(void);
 const struct qn_matmul_kernel *qn_product_kernel(const struct qn_kernels *kernels, uint32_t format,
                                                  uint32_t layout, bool exact);
 
-/* Chooses the kernels of the plan's weight i. */
-void qn_product_plan(const struct qn_planner *planner, const struct qn_arg *w, struct qn_matmul_plan *plan,
-                     uint32_t i);
+/* Chooses the kernels of the op's weights, of which the first is the input number `first`, and cuts them into
+ * units: of rows of each, or, for a gated product, of both at once. */
+void qn_product_plan(const struct qn_planner *planner, struct qn_op *op, uint32_t first, uint32_t n_weights,
+                     bool gated);
+/* What a unit costs with that many tokens, see struct qn_work. */
+uint32_t qn_product_cost(const struct qn_matmul_plan *plan, size_t k, uint32_t n_tokens);
 /* Sets what a side reads: the plan's weight i from that row on. */
 void qn_product_set_weight(struct qn_product_side *side, const struct qn_matmul_plan *plan, uint32_t i,
                            const struct qn_arg *w, size_t row);
