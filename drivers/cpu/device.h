@@ -260,6 +260,6 @@ int32_t qn_isa_parse(const char *text, uint32_t have, uint32_t *isa, struct quer
 /* A set and those that are weaker, or all where this kind of processor has no set of that name. */
 uint32_t qn_isa_up_to(const char *name);
 /* Their names, of all kinds of processors. */
-#define QN_ISA_WORDS "avx2 avx512 avx512-vnni avx512-bf16 neon dotprod i8mm"
+#define QN_ISA_WORDS "avx2 avx512 avx512-vnni avx512-bf16 amx-int8 neon dotprod i8mm"
 
 #endif

@@ -2,6 +2,7 @@
  */
 #include "drivers/cpu/device.h"
 
+#include "base/machine.h"
 #include "base/words.h"
 
 #include <ctype.h>
@@ -28,6 +29,7 @@ static const struct isa isas[] = {
     {QN_ISA_AVX2, "avx2", 0, qn_kernels_avx2},
     {QN_ISA_AVX512, "avx512", QN_ISA_AVX2, qn_kernels_avx512},
     {QN_ISA_AVX512_VNNI, "avx512-vnni", QN_ISA_AVX2 | QN_ISA_AVX512, qn_kernels_avx512_vnni},
+    {QN_ISA_AMX_INT8, "amx-int8", QN_ISA_AVX2 | QN_ISA_AVX512 | QN_ISA_AVX512_VNNI, qn_kernels_amx_int8},
 #elif defined(__aarch64__)
     {QN_ISA_NEON, "neon", 0, qn_kernels_neon},
     {QN_ISA_DOTPROD, "dotprod", QN_ISA_NEON, qn_kernels_dotprod},
@@ -55,7 +57,7 @@ static bool has(uint32_t word, int bit)
 
 uint32_t qn_isa_detect(void)
 {
-    enum { YMM = 0x6, ZMM = 0xe6 };
+    enum { YMM = 0x6, ZMM = 0xe6, TILES = 0x60000 };
     uint32_t a, b, c, d, isa = 0;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !has(c, 27)) /* OSXSAVE */
         return 0;
@@ -69,6 +71,8 @@ uint32_t qn_isa_detect(void)
         isa |= QN_ISA_AVX512;
         if (has(c, 11))
             isa |= QN_ISA_AVX512_VNNI;
+        if (has(c, 11) && has(d, 24) && has(d, 25) && (saved & TILES) == TILES && qn_tiles_allowed())
+            isa |= QN_ISA_AMX_INT8;
         if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && has(a, 5))
             isa |= QN_ISA_AVX512_BF16;
     }

@@ -18,6 +18,7 @@ enum qn_isa {
     QN_ISA_AVX512 = 2,      /* F, BW, DQ, VL */
     QN_ISA_AVX512_VNNI = 4, /* VNNI */
     QN_ISA_AVX512_BF16 = 8,
+    QN_ISA_AMX_INT8 = 128, /* matrix products of bytes in tile registers, which the system lets us use */
     QN_ISA_NEON = 16,
     QN_ISA_DOTPROD = 32,
     QN_ISA_I8MM = 64,
@@ -150,10 +151,12 @@ void qn_kernels_avx2(struct qn_kernels *kernels);
 void qn_kernels_avx512(struct qn_kernels *kernels);
 void qn_kernels_avx512_vnni(struct qn_kernels *kernels);
 void qn_kernels_avx512_bf16(struct qn_kernels *kernels);
+void qn_kernels_amx_int8(struct qn_kernels *kernels);
 /* Formats with few bits a weight; called by those without _low. */
 void qn_kernels_avx2_low(struct qn_kernels *kernels);
 void qn_kernels_avx512_low(struct qn_kernels *kernels);
 void qn_kernels_avx512_vnni_low(struct qn_kernels *kernels);
+void qn_kernels_amx_int8_low(struct qn_kernels *kernels);
 void qn_kernels_neon(struct qn_kernels *kernels);
 void qn_kernels_dotprod(struct qn_kernels *kernels);
 void qn_kernels_i8mm(struct qn_kernels *kernels);

@@ -27,6 +27,7 @@ static const struct quern_tunable tunables[] = {
     ISA("avx2", "x86-64: 256-bit vectors, with FMA and half floats"),
     ISA("avx512", "x86-64: 512-bit vectors"),
     ISA("avx512-vnni", "x86-64: 8-bit dot products of 512-bit vectors"),
+    ISA("amx-int8", "x86-64: 8-bit matrix products in tile registers, where the system gives leave"),
     ISA("neon", "64-bit Arm: 128-bit vectors"),
     ISA("dotprod", "64-bit Arm: 8-bit dot products"),
     ISA("i8mm", "64-bit Arm: 8-bit matrix products"),

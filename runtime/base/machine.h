@@ -19,6 +19,10 @@ struct qn_machine {
 /* `root`: folder that stands for "/"; "". */
 void qn_machine_read(const char *root, struct qn_machine *machine);
 
+/* Whether threads of this process may use the tile registers (AMX) that the processor has: asks the system,
+ * whose leave holds for the whole process from then on. */
+bool qn_tiles_allowed(void);
+
 /* Why the process cannot read and write a file or device; NULL: it can. `group`, of `size`: the name of the
  * group that may, where joining it would help, else "". */
 const char *qn_file_refused(const char *path, char *group, size_t size);

@@ -1,3 +1,6 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* syscall */
+#endif
 #include "base/machine.h"
 
 #include "base/thread.h"
@@ -11,6 +14,10 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#if defined(__linux__) && defined(__x86_64__)
+#include <sys/syscall.h>
+#endif
 
 /* The first line of root + path that begins so, behind that; false: there is none. */
 static bool find_line(const char *root, const char *path, const char *begin, char *text, size_t size)
@@ -97,6 +104,16 @@ void qn_machine_read(const char *root, struct qn_machine *machine)
 #endif
                                    .processors = (uint32_t)qn_cpu_count()};
     read_group(root, machine);
+}
+
+bool qn_tiles_allowed(void)
+{
+#if defined(__linux__) && defined(__x86_64__)
+    enum { REQUEST = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM; number of the state */
+    return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+#else
+    return false;
+#endif
 }
 
 const char *qn_file_refused(const char *path, char *group, size_t size)

@@ -76,7 +76,8 @@ static void print_result(struct options *options, const struct bench *bench, dou
     const struct qn_limits *limits = &options->limits;
     double bytes = (double)bench->rows * (double)bench->row_bytes / seconds;
     double ops = 2.0 * (double)bench->rows * (double)bench->k * bench->tokens / seconds;
-    double peak = bench->at->kernel->pack == QN_PACK_Q8 ? limits->int8_ops : limits->float_ops;
+    double bytes_peak = strstr(bench->at->kernel->name, "__amx_int8") ? limits->tile_ops : limits->int8_ops;
+    double peak = bench->at->kernel->pack == QN_PACK_Q8 ? bytes_peak : limits->float_ops;
     double of_peak = peak > 0 ? ops / peak : 0;
     if (options->json)
         printf("%s\n  {\"kernel\": \"%s\", \"k\": %zu, \"rows\": %zu, \"tokens\": %u, \"threads\": %d, "
@@ -250,12 +251,14 @@ int main(int argc, char **argv)
     qn_measure_limits(qn_isa_detect(), options.threads, &options.limits);
     if (options.json)
         printf("{\"threads\": %d, \"read_bytes_per_second\": %.6g, \"int8_operations_per_second\": %.6g, "
-               "\"float_operations_per_second\": %.6g, \"kernels\": [",
-               options.threads, options.limits.read_bytes, options.limits.int8_ops, options.limits.float_ops);
+               "\"tile_operations_per_second\": %.6g, \"float_operations_per_second\": %.6g, \"kernels\": [",
+               options.threads, options.limits.read_bytes, options.limits.int8_ops, options.limits.tile_ops,
+               options.limits.float_ops);
     else
-        printf("%d threads; limits: reading %.1f GB/s, 8-bit %.0f GOP/s, float %.0f GFLOP/s\n",
+        printf("%d threads; limits: reading %.1f GB/s, 8-bit %.0f GOP/s, in tiles %.0f GOP/s, float %.0f "
+               "GFLOP/s\n",
                options.threads, options.limits.read_bytes * 1e-9, options.limits.int8_ops * 1e-9,
-               options.limits.float_ops * 1e-9);
+               options.limits.tile_ops * 1e-9, options.limits.float_ops * 1e-9);
     qn_kernel_cases(bench_case, &options);
     if (options.json)
         printf("\n]}\n");

@@ -122,7 +122,7 @@ static double measure_reading(int threads)
 
 /* ---------------------------------------------------------------- arithmetic */
 
-enum { STEPS = 200000, CHAINS = 10 };
+enum { STEPS = 200000, CHAINS = 10, TILES = 4 };
 
 #if defined(__x86_64__) && !defined(_WIN32)
 
@@ -167,6 +167,26 @@ CHAIN_LOOP(float_avx512, "avx512f", __m512, _mm512_setzero_ps(), _mm512_set1_ps(
 CHAIN_LOOP(int8_avx2, "avx2", __m256i, _mm256_setzero_si256(), _mm256_set1_epi8(1), DOT_256, _mm256_add_epi32)
 CHAIN_LOOP(float_avx2, "avx2,fma", __m256, _mm256_setzero_ps(), _mm256_set1_ps(0.5f), FMA_256, _mm256_add_ps)
 
+/* Sums of 16 x 16 elements over 64 bytes each, in four tile registers; threads set theirs up for a round. */
+__attribute__((target("amx-tile,amx-int8"))) static void int8_amx(void *arg, int thread, int threads,
+                                                                  uint64_t round)
+{
+    struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } config = {.palette = 1, .row_bytes = {64, 64, 64, 64, 64, 64}, .rows = {16, 16, 16, 16, 16, 16}};
+    __asm__ volatile("" : : "r"(&config) : "memory");
+    _tile_loadconfig(&config);
+    for (int i = 0; i < STEPS / TILES; i++) {
+        _tile_dpbssd(0, 4, 5);
+        _tile_dpbssd(1, 4, 5);
+        _tile_dpbssd(2, 4, 5);
+        _tile_dpbssd(3, 4, 5);
+    }
+    _tile_release();
+}
+
 static void measure_arithmetic(uint32_t isa, int threads, struct qn_limits *limits)
 {
     const double steps = (double)STEPS * CHAINS * threads;
@@ -174,6 +194,9 @@ static void measure_arithmetic(uint32_t isa, int threads, struct qn_limits *limi
         limits->int8_ops = steps * 128 / qn_time_rounds(int8_vnni, NULL, threads, 0.2);
     else if (isa & QN_ISA_AVX2)
         limits->int8_ops = steps * 64 / qn_time_rounds(int8_avx2, NULL, threads, 0.2);
+    if (isa & QN_ISA_AMX_INT8)
+        limits->tile_ops =
+            (double)STEPS * threads * 2 * 16 * 16 * 64 / qn_time_rounds(int8_amx, NULL, threads, 0.2);
     if (isa & QN_ISA_AVX512)
         limits->float_ops = steps * 32 / qn_time_rounds(float_avx512, NULL, threads, 0.2);
     else if (isa & QN_ISA_AVX2)

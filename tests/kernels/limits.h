@@ -11,6 +11,7 @@ struct qn_limits {
     double read_bytes; /* bytes per second from memory, several streams a thread */
     double copy_bytes; /* bytes per second, read and written together; 0: not measured */
     double int8_ops;   /* 8-bit multiplications and additions per second; 0: not known for this machine */
+    double tile_ops;   /* the same in tile registers (AMX); 0: the machine has none */
     double float_ops;  /* the same in single precision */
     double matrix_ops; /* the same in cooperative matrices of half floats; 0: the machine has none */
 };

@@ -159,6 +159,7 @@ static void test_processors(void **state)
     static const struct {
         const char *features, *profile;
     } cpus[] = {{"avx2 avx512 avx512-vnni", "x86-64-avx512"},
+                {"avx2 avx512 avx512-vnni amx-int8", "x86-64-avx512"},
                 {"avx2 avx512", "x86-64-avx2"},
                 {"avx2", "x86-64-avx2"},
                 {"", "generic"},

@@ -14,7 +14,7 @@ struct qn_q8_format {
     void (*few[QUERN_LAYOUT_END])(struct qn_q8_rows rows, size_t n_blocks, const struct qn_q8_tokens *at,
                                   uint32_t n_tokens, struct qn_q8_tile *tile, float *acc);
     /* A tile's product with some tokens, see qn_q8_tokens(). */
-    void (*tokens)(const struct qn_q8_tile *tile, size_t n_blocks, int vectors, struct qn_q8_tokens at,
+    void (*tokens)(struct qn_q8_tile *tile, size_t n_blocks, int vectors, struct qn_q8_tokens at,
                    uint32_t n_tokens, float *y, size_t y_stride, uint32_t n_rows, bool first);
 };
 

@@ -1,0 +1,19 @@
+/* Kernels for AMX with bytes: the products of many tokens with 8-bit activations. The rest
+ * is that of avx512_vnni.c and avx512.c. */
+#include "drivers/cpu/x86/vec_avx512.h"
+
+#define QN_ISA_NAME                 "amx_int8"
+#define QN_Q8_LIST                  "drivers/cpu/vector/q8_kernels.inc"
+#define QN_Q8_TOKENS                qn_amx_tokens
+#define QN_Q8_MATMUL                qn_amx_matmul
+#define QN_Q8_FITS(groups, minimum) ((groups) == AMX_GROUPS && !(minimum))
+#include "drivers/cpu/vector/q8_decode.h"
+#include "drivers/cpu/x86/q8_amx.h"
+
+#include "drivers/cpu/vector/fill_q8.h"
+
+void qn_kernels_amx_int8(struct qn_kernels *kernels)
+{
+    qn_fill_q8(kernels);
+    qn_kernels_amx_int8_low(kernels);
+}
