@@ -80,12 +80,15 @@ static void choose_slices(const struct quern_prepared *prepared, struct qn_vk_di
     d->slices = along * d->across;
 }
 
-/* Joins what was measured, ns[dispatch], into submits within the budget. */
+/* Joins what was measured, ns[dispatch], into submits within the budget. What the device itself counts the
+ * groups of does not follow slices in a submit: a driver may begin it where the last slice began, as lavapipe
+ * of Mesa 22.3 does. */
 static enum quern_status cut_by_time(struct quern_device *device, struct quern_prepared *prepared,
                                      const uint64_t *ns, struct quern_error *err)
 {
     enum quern_status status = QUERN_OK;
     uint64_t taken = UINT64_MAX; /* of the submit so far; the first dispatch begins one */
+    bool sliced = false;         /* a dispatch of it */
     prepared->n_cuts = 0;
     prepared->expected_ns = 0;
     for (size_t i = 0; i < prepared->n_dispatches; i++) {
@@ -93,11 +96,13 @@ static enum quern_status cut_by_time(struct quern_device *device, struct quern_p
         choose_slices(prepared, d, ns[i], device->submit_ns);
         uint64_t each = ns[i] / slices_of(d);
         for (uint32_t s = 0; s < slices_of(d) && !status; s++) {
-            if (taken > device->submit_ns || device->submit_ns - taken < each) {
+            if (taken > device->submit_ns || device->submit_ns - taken < each || (sliced && d->indirect)) {
                 status = add_cut(device, prepared, i, s, err);
                 taken = 0;
+                sliced = false;
             }
             taken += each;
+            sliced |= d->slices > 1;
         }
         prepared->expected_ns += ns[i];
     }

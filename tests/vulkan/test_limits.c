@@ -47,12 +47,12 @@ static void check(enum quern_status status, const char *device, const char *name
 }
 
 /* The reference's tokens, most in one batch, the rest one by one: every row within the tolerance. */
-static void check_model(const char *device, const char *name)
+static void check_model_with(const char *fault, const char *device, const char *name)
 {
     struct qn_golden golden;
     if (!qn_golden_load(&golden, name))
         fail_msg("no reference data for %s", name);
-    qn_layer_set(NULL, device);
+    qn_layer_set(fault, device);
     struct qn_test_heap heap;
     struct quern_model *model;
     struct quern_session *session;
@@ -80,6 +80,11 @@ static void check_model(const char *device, const char *name)
     if (!qn_layer_clean())
         fail_msg("%s, %s: see above", device, name);
     qn_golden_finish(&golden);
+}
+
+static void check_model(const char *device, const char *name)
+{
+    check_model_with(NULL, device, name);
 }
 
 /* ---- devices that do ---- */
@@ -128,6 +133,19 @@ static void test_features(void **state)
     };
     for (size_t i = 0; i < sizeof devices / sizeof *devices; i++)
         check_models(devices[i], few + 1);
+}
+
+/* A dispatch that takes longer than a submit may is done in slices from then on, and the next ones go with
+ * the last of them. It is each dispatch of the first layer in turn, when the device is measured with one
+ * token. */
+static void test_slow(void **state)
+{
+    enum { FIRST = 23, LAST = 32 }; /* of all; those before are of the batch */
+    for (int n = FIRST; n <= LAST; n++) {
+        char fault[64];
+        snprintf(fault, sizeof fault, "vkQueueSubmit@%d=slow", n);
+        check_model_with(fault, "deviceType=integrated", "llama");
+    }
 }
 
 /* A heap of the device's own, with and without a window for the host. */
@@ -314,8 +332,9 @@ int main(int argc, char **argv)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_phone),         cmocka_unit_test(test_features),
-        cmocka_unit_test(test_small_buffers), cmocka_unit_test(test_discrete),
-        cmocka_unit_test(test_missing),       cmocka_unit_test(test_small_heap),
+        cmocka_unit_test(test_small_buffers), cmocka_unit_test(test_slow),
+        cmocka_unit_test(test_discrete),      cmocka_unit_test(test_missing),
+        cmocka_unit_test(test_small_heap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
