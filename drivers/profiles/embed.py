@@ -3,6 +3,7 @@
 
 usage: embed.py OUT.c OUT.d FOLDER"""
 import pathlib
+import re
 import sys
 
 
@@ -15,6 +16,9 @@ def main():
             data = path.read_bytes()
             lines = data.decode("utf-8").replace("\\", "\\\\").replace('"', '\\"').replace("?", "\\?").splitlines()
             body = "\n".join(f'     "{line}\\n"' for line in lines)
+            names = re.findall(r"^name: *([^ #\n]*)", data.decode("utf-8"), re.M)
+            if names != [path.stem]:
+                sys.exit(f"{path}: name: expected {path.stem}, as the file, not {' '.join(names) or 'nothing'}")
             if not data.endswith(b"\n") or b"\r" in data or b"\t" in data:
                 sys.exit(f"{path}: expected lines that end with a newline, and no tabs")
             f.write(f'    {{"built-in {path.name}",\n{body},\n     {len(data)}}},\n')

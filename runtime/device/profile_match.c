@@ -3,6 +3,7 @@
 #include "device/profile.h"
 #include <quern/device.h>
 
+#include <stdio.h>
 #include <string.h>
 
 /* ---- words ---- */
@@ -132,21 +133,65 @@ const char *qn_profile_api(const struct qn_profile *profile)
     return profile ? profile->match.api : NULL;
 }
 
+/* A condition that does not hold: its key, and what the device has. */
+static bool unmet(char *text, size_t size, const char *key, const char *have)
+{
+    snprintf(text, size, "its match.%s does not hold for \"%s\"", key, have);
+    return false;
+}
+
+static bool unmet_id(char *text, size_t size, const char *key, uint32_t have)
+{
+    char number[16];
+    snprintf(number, sizeof number, "0x%04x", (unsigned)have);
+    return unmet(text, size, key, number);
+}
+
+static bool features_hold(const struct qn_match_words *words, const char *features, char *text, size_t size)
+{
+    for (uint32_t i = 0; i < words->n; i++)
+        if (qn_word_place(features, words->word[i], strlen(words->word[i])) == SIZE_MAX)
+            return unmet(text, size, "features", features);
+    return true;
+}
+
+bool qn_profile_match(const struct qn_profile *profile, const char *driver,
+                      const struct quern_device_info *info, char *text, size_t size)
+{
+    const char *type = quern_device_type_name(info->type);
+    bool holds = true;
+    type = type ? type : "";
+    for (; profile && holds; profile = profile->base) {
+        const struct qn_match *m = &profile->match;
+        if (m->api && strcmp(m->api, driver) != 0)
+            holds = unmet(text, size, "api", driver);
+        else if (!any_id(&m->vendor, info->vendor_id))
+            holds = unmet_id(text, size, "vendor", info->vendor_id);
+        else if (!any_id(&m->device_id, info->device_id))
+            holds = unmet_id(text, size, "device-id", info->device_id);
+        else if (!any_word(&m->type, type))
+            holds = unmet(text, size, "type", type);
+        else if (!any_word(&m->device, info->name))
+            holds = unmet(text, size, "device", info->name);
+        else if (!any_word(&m->driver, info->driver_name))
+            holds = unmet(text, size, "driver", info->driver_name);
+        else if (!any_word(&m->identity, info->identity))
+            holds = unmet(text, size, "identity", info->identity);
+        else if (!qn_version_in_range(info->driver_version, &m->driver_version))
+            holds = unmet(text, size, "driver-version", info->driver_version);
+        else
+            holds = features_hold(&m->features, info->features, text, size);
+        if (!holds && profile->name && size > 0) {
+            size_t n = strlen(text);
+            snprintf(text + n, size - n, " (%s)", profile->name);
+        }
+    }
+    return holds;
+}
+
 bool qn_profile_matches(const struct qn_profile *profile, const char *driver,
                         const struct quern_device_info *info)
 {
-    const char *type = quern_device_type_name(info->type);
-    for (; profile; profile = profile->base) {
-        const struct qn_match *m = &profile->match;
-        if ((m->api && strcmp(m->api, driver) != 0) || !any_id(&m->vendor, info->vendor_id) ||
-            !any_id(&m->device_id, info->device_id) || !any_word(&m->type, type ? type : "") ||
-            !any_word(&m->device, info->name) || !any_word(&m->driver, info->driver_name) ||
-            !any_word(&m->identity, info->identity) ||
-            !qn_version_in_range(info->driver_version, &m->driver_version))
-            return false;
-        for (uint32_t i = 0; i < m->features.n; i++)
-            if (qn_word_place(info->features, m->features.word[i], strlen(m->features.word[i])) == SIZE_MAX)
-                return false;
-    }
-    return true;
+    char text[1];
+    return qn_profile_match(profile, driver, info, text, 0);
 }

@@ -242,7 +242,8 @@ static void read_ids(struct qn_reading *r, const yaml_node_t *node, void *to)
 static void read_range(struct qn_reading *r, const yaml_node_t *node, void *to)
 {
     if (is_text(r, node, "driver-version") && !qn_version_range_parse(r->arena, text_of(node), to))
-        FAULT(r, node, "driver-version: \"%.64s\" is no range of versions, as in \">=23.1 <24\"",
+        FAULT(r, node,
+              "driver-version: \"%.64s\" is no range of versions, as in \">=23.1 <24\" or \"=23.1.6\"",
               text_of(node));
 }
 

@@ -477,9 +477,11 @@ void qn_profiles_tell_unused(const struct quern_profiles *profiles, const struct
                              const char *driver, const struct quern_device_info *info)
 {
     const struct qn_profile *file = profiles ? profiles->file : NULL;
-    if (file && !profiles->emulate && is_for_driver(file, driver) && !qn_profile_matches(file, driver, info))
-        qn_log(cb, QUERN_LOG_WARNING, "%s is not for %s (%s %s)", file->path, info->name, info->driver_name,
-               info->driver_version);
+    char why[512];
+    if (file && !profiles->emulate && is_for_driver(file, driver) &&
+        !qn_profile_match(file, driver, info, why, sizeof why))
+        qn_log(cb, QUERN_LOG_WARNING, "%s is not for %s (%s %s): %s", file->path, info->name,
+               info->driver_name, info->driver_version, why);
     for (size_t i = 0; profiles && i < profiles->n; i++) {
         const struct qn_profile *p = profiles->profile[i];
         struct qn_profile any = *p;

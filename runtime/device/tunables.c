@@ -89,16 +89,16 @@ struct unit {
 
 /* From large to small; of a type, the first in which a value is a whole number prints it. */
 static const struct unit units[] = {
-    {"TiB", QUERN_TUNABLE_BYTES, 0x1p40},  {"GiB", QUERN_TUNABLE_BYTES, 0x1p30},
-    {"MiB", QUERN_TUNABLE_BYTES, 0x1p20},  {"KiB", QUERN_TUNABLE_BYTES, 0x1p10},
-    {"GB", QUERN_TUNABLE_BYTES, 1e9},      {"MB", QUERN_TUNABLE_BYTES, 1e6},
-    {"KB", QUERN_TUNABLE_BYTES, 1e3},      {"B", QUERN_TUNABLE_BYTES, 1},
-    {"s", QUERN_TUNABLE_TIME, 1e6},        {"ms", QUERN_TUNABLE_TIME, 1e3},
-    {"us", QUERN_TUNABLE_TIME, 1},         {"TB/s", QUERN_TUNABLE_RATE, 1e12},
-    {"GB/s", QUERN_TUNABLE_RATE, 1e9},     {"MB/s", QUERN_TUNABLE_RATE, 1e6},
-    {"GiB/s", QUERN_TUNABLE_RATE, 0x1p30}, {"TOP/s", QUERN_TUNABLE_OPS, 1e12},
-    {"GOP/s", QUERN_TUNABLE_OPS, 1e9},     {"TFLOP/s", QUERN_TUNABLE_OPS, 1e12},
-    {"GFLOP/s", QUERN_TUNABLE_OPS, 1e9},
+    {"TiB", QUERN_TUNABLE_BYTES, 0x1p40}, {"GiB", QUERN_TUNABLE_BYTES, 0x1p30},
+    {"MiB", QUERN_TUNABLE_BYTES, 0x1p20}, {"KiB", QUERN_TUNABLE_BYTES, 0x1p10},
+    {"GB", QUERN_TUNABLE_BYTES, 1e9},     {"MB", QUERN_TUNABLE_BYTES, 1e6},
+    {"kB", QUERN_TUNABLE_BYTES, 1e3},     {"KB", QUERN_TUNABLE_BYTES, 1e3},
+    {"B", QUERN_TUNABLE_BYTES, 1},        {"s", QUERN_TUNABLE_TIME, 1e6},
+    {"ms", QUERN_TUNABLE_TIME, 1e3},      {"us", QUERN_TUNABLE_TIME, 1},
+    {"TB/s", QUERN_TUNABLE_RATE, 1e12},   {"GB/s", QUERN_TUNABLE_RATE, 1e9},
+    {"MB/s", QUERN_TUNABLE_RATE, 1e6},    {"GiB/s", QUERN_TUNABLE_RATE, 0x1p30},
+    {"TOP/s", QUERN_TUNABLE_OPS, 1e12},   {"GOP/s", QUERN_TUNABLE_OPS, 1e9},
+    {"TFLOP/s", QUERN_TUNABLE_OPS, 1e12}, {"GFLOP/s", QUERN_TUNABLE_OPS, 1e9},
 };
 
 /* A number and a unit, exactly or to the next whole below. UINT64_MAX: it is none. */

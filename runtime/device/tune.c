@@ -601,7 +601,9 @@ static enum quern_status choose(struct work *w, const char *only, struct quern_e
         if (k < QN_LEN(kernels))
             w->any_kernel = w->kernel[k] = true;
         else if (!qn_op_choose(&w->choice, word) || w->choice.any_op)
-            return qn_fail(err, QUERN_ERR_PARAM, "\"%s\" is no kernel that is tuned, and no number format",
+            return qn_fail(err, QUERN_ERR_PARAM,
+                           "\"%s\" is no kernel that is tuned, and no number format, as in matvec, matmul, "
+                           "attention, Q4_K",
                            word);
     }
     return QUERN_OK;

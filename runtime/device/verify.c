@@ -236,8 +236,24 @@ static enum quern_status choose(struct work *w, const char *only, struct quern_e
     char word[64];
     while (only && qn_word_take(&only, word, sizeof word))
         if (!qn_op_choose(&w->choice, word))
-            return qn_fail(err, QUERN_ERR_PARAM, "\"%s\" is no operation or number format", word);
+            return qn_fail(err, QUERN_ERR_PARAM,
+                           "\"%s\" is no operation or number format, as in matmul, attention, norm, Q4_K",
+                           word);
     return QUERN_OK;
+}
+
+/* Without one, or memory to find it out, the name stays empty. */
+static void name_profile(struct work *w)
+{
+    const struct qn_drivers *drivers = &w->bench.drivers;
+    struct qn_profile_values values;
+    struct quern_error err;
+    if (!drivers->profiles || qn_profiles_resolve(drivers->profiles, &w->bench.cb, w->bench.driver->name,
+                                                  w->bench.info, &values, &err))
+        return;
+    if (values.profile)
+        snprintf(w->result->profile, sizeof w->result->profile, "%s", values.profile->name);
+    qn_free(&w->bench.cb, (void *)values.value);
 }
 
 enum quern_status quern_device_verify(const struct quern_device_params *devices,
@@ -260,6 +276,7 @@ enum quern_status quern_device_verify(const struct quern_device_params *devices,
         return status;
     }
     result->info = *w->bench.info;
+    name_profile(w);
     w->status = qn_workbench_open(&w->bench, NULL, 0, &w->device, err);
     w->verifier = (struct qn_verifier){.cb = &w->bench.cb,
                                        .driver = w->bench.driver,

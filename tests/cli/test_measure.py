@@ -101,6 +101,11 @@ def test_bench_json():
         assert abs(sum(row["samples_ts"]) / 3 - row["avg_ts"]) < 1e-6 * row["avg_ts"]
 
 
+def test_bench_default_model():
+    text = cli.quern("bench", *BENCH, "-t", "1").text
+    assert "tg" in text and "pp" in text, text
+
+
 def test_bench_forms():
     args = ["bench", "-m", cli.model(), *BENCH, "-o"]
     lines = [json.loads(line) for line in quern(*args, "jsonl").text.splitlines()]
@@ -118,11 +123,12 @@ def test_bench_forms():
 def test_bench_start():
     args = ["bench", "-m", cli.model(), "--device", "cpu", "--start"]
     parts = {row["part"]: row for row in quern(*args, "-o", "json").json()}
-    assert list(parts) == ["open model", "first token", "all"]
+    behind = ["lay out weights"] if "lay out weights" in parts else []  # where it has begun
+    assert list(parts) == behind + ["open model", "first token", "all"], parts
     for when in ("cold_ns", "warm_ns"):
         assert 0 < parts["open model"][when] < parts["all"][when]
     assert "first token" in quern(*args).text and quern(*args, "-o", "csv").text.startswith("model_filename,devices,part,")
-    assert len(quern(*args, "-o", "jsonl").text.splitlines()) == 3
+    assert len(quern(*args, "-o", "jsonl").text.splitlines()) in (3, 4)
 
 
 def test_profile():

@@ -304,6 +304,13 @@ def test_new():
         text = path.read_text().replace("# weights:\n#   layout:", "weights:\n  layout: file")
         path.write_text(text)
         assert check(path) == ["ok"], check(path)
+    path = folder() / "acme-g7.yaml"
+    path.write_bytes(quern("device", "new", "cpu", "--name", "acme-g7").out)
+    assert check(path) == ["ok"] and "\nname: acme-g7\n" in path.read_text()
+    # one that does not match says why
+    path.write_text(re.sub("  device: .*", "  device: 'ACME G7*'", path.read_text()))
+    err = quern("device", "show", "cpu", "--profile", path).err.decode()
+    assert re.search(r'is not for .*: its match.device does not hold for ".*" \(acme-g7\)', err), err
     fails(2, "device", "new", says=["expected the ID"])
     fails(1, "device", "new", "vulkan:77", says=["no device"])
 

@@ -1,6 +1,7 @@
 /* quern bench: tokens per second of prefill (ppN), decode (tgN) and both (ppN+tgM), for every combination of
  * the lists given. Rows, columns and JSON keys are those that users of llama-bench know. */
 #include "bench_start.h"
+#include "default_model.h"
 #include "term.h"
 #include "verbs.h"
 
@@ -447,11 +448,15 @@ static void print_starts(struct bench *bench)
 
 static int run_bench(const void *options, const struct arg_list *rest)
 {
-    const struct bench_options *o = options;
-    if (!o->models)
-        return verb_usage(&verb_bench, "which model? -m FILE");
+    struct bench_options chosen = *(const struct bench_options *)options;
+    const struct bench_options *o = &chosen;
     struct bench bench = {.options = o};
-    int code = parse_lists(&bench);
+    struct model_options model = {.model = chosen.models};
+    char room[DEFAULT_MODEL_PATH];
+    int code = default_model(&verb_bench, &model, room);
+    chosen.models = model.model;
+    if (code == EXIT_DONE)
+        code = parse_lists(&bench);
     if (code == EXIT_DONE) {
         bench.rows = json_array();
         code = run_all(&bench);
@@ -472,7 +477,8 @@ static int run_bench(const void *options, const struct arg_list *rest)
 
 #define AT(member) offsetof(struct bench_options, member)
 static const struct arg_option bench_args[] = {
-    {"-m, --model", ARG_FILE, AT(models), "FILE", "the model, or several with commas"},
+    {"-m, --model", ARG_FILE, AT(models), "FILE",
+     "the model, or several with commas (default: that which comes with the program)"},
     {"-p, --n-prompt", ARG_TEXT, AT(prompts), "N,...", "tokens of prefill tests; 0: none"},
     {"-n, --n-gen", ARG_TEXT, AT(gens), "N,...", "tokens of decode tests; 0: none"},
     {"-pg", ARG_TEXT, AT(pairs), "N,M", "a test of N prefill and then M decode tokens"},

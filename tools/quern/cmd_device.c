@@ -77,6 +77,8 @@ static void print_device(const struct quern_device_desc *d)
     print_fact(&table, "features", d->info.features);
     print_fact(&table, "memory", d->info.memory ? human_bytes(d->info.memory, memory) : "-");
     print_fact(&table, "state", state_name(d->state));
+    if (d->info.identity[0])
+        print_fact(&table, "identity", d->info.identity);
     if (d->reason[0])
         print_fact(&table, "reason", d->reason);
     each_fact(d->info.facts, print_fact, &table);

@@ -9,9 +9,13 @@
 
 /* ---- new ---- */
 
-/* "AMD Radeon RX 7900 XTX (RADV NAVI31)" to "amd-radeon-rx-7900-xtx". */
-static void print_name(const char *name)
+/* The name that is wanted, or "AMD Radeon RX 7900 XTX (RADV NAVI31)" to "amd-radeon-rx-7900-xtx". */
+static void print_name(const char *name, const char *wanted)
 {
+    if (wanted) {
+        printf("name: %s\n", wanted);
+        return;
+    }
     char text[64];
     size_t n = 0;
     for (; *name && *name != '(' && n + 1 < sizeof text; name++)
@@ -101,7 +105,7 @@ static void print_setting(void *user, const char *driver, const struct quern_tun
 }
 
 static void print_profile(const struct quern_device_list *list, size_t index,
-                          const struct quern_profiles *profiles)
+                          const struct quern_profiles *profiles, const char *name)
 {
     const struct quern_device_desc *d = quern_device_list_at(list, index);
     const struct quern_profile_value *const *values;
@@ -113,7 +117,7 @@ static void print_profile(const struct quern_device_list *list, size_t index,
         "# quern device show %s --profile FILE shows what it makes of this device.\n"
         "quern-profile: 1\n",
         d->id);
-    print_name(d->info.name);
+    print_name(d->info.name, name);
     printf("about: ");
     print_quoted(d->info.name);
     printf("extends: %s\n", profile ? profile : "generic");
@@ -143,13 +147,15 @@ static int run_device_new(const void *options, const struct arg_list *rest)
     int code = device_list_make(o, &setup, &list);
     size_t found = code == EXIT_DONE ? device_find(list, rest->items[0], &code) : 0;
     if (code == EXIT_DONE)
-        print_profile(list, found, setup.profiles);
+        print_profile(list, found, setup.profiles, o->name);
     quern_device_list_destroy(&list);
     device_setup_finish(&setup);
     return code;
 }
 
 static const struct arg_option new_args[] = {
+    {"--name", ARG_TEXT, offsetof(struct device_options, name), "NAME",
+     "of the profile, which is that of its file without .yaml (default: made of the device's)"},
     {"--replay", ARG_FILE, offsetof(struct device_options, replay), "FILE",
      "devices that quern device dump wrote down"},
     {"-v, --verbose", ARG_FLAG, offsetof(struct device_options, verbose), NULL, "tell what happens"},

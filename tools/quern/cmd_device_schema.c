@@ -81,7 +81,7 @@ static cJSON *value_of(const struct quern_tunable *setting)
         cJSON_Delete(value);
     }
     if (setting->type == QUERN_TUNABLE_BYTES)
-        return measured("TiB|GiB|MiB|KiB|GB|MB|KB|B", setting->min, setting->max, true);
+        return measured("TiB|GiB|MiB|KiB|GB|MB|kB|KB|B", setting->min, setting->max, true);
     if (setting->type == QUERN_TUNABLE_TIME)
         return measured("s|ms|us", setting->min, setting->max, false);
     if (setting->type == QUERN_TUNABLE_RATE)

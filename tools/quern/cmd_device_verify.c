@@ -61,8 +61,9 @@ static void on_row(void *user, const struct quern_verify_row *row)
 
 static void print_report(struct report *report, const struct quern_verify_result *result)
 {
-    printf("quern %s\ndevice: %s\ndriver: %s\nfeatures: %s\n\n", quern_version(), result->info.name,
-           result->info.driver, result->info.features);
+    printf("quern %s\ndevice: %s\ndriver: %s\nfeatures: %s\nprofile: %s\n\n", quern_version(),
+           result->info.name, result->info.driver, result->info.features,
+           result->profile[0] ? result->profile : "none");
     table_end(&report->table, stdout);
     if (report->faults.n > 0)
         printf("\n%.*s", (int)report->faults.n, report->faults.data);
@@ -80,6 +81,7 @@ static void report_as_json(struct report *report, const struct quern_verify_resu
     json_put_text(root, "driver", result->info.driver);
     json_put_text(root, "features", result->info.features);
     json_put_text(root, "identity", result->info.identity);
+    json_put_text(root, "profile", result->profile);
     json_put_int(root, "cases", result->n_cases);
     json_put_int(root, "failed", result->n_failed);
     json_put(root, "rows", report->rows);

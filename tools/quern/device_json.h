@@ -6,7 +6,7 @@
 #include "verbs.h"
 
 struct device_options {
-    const char *profile, *replay;
+    const char *profile, *replay, *name;
     bool json, verbose;
 };
 

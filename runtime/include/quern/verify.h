@@ -39,6 +39,7 @@ struct quern_verify_params {
 struct quern_verify_result {
     uint32_t n_cases, n_failed, n_rows, n_rows_failed;
     struct quern_device_info info;
+    char profile[64]; /* that the device has; "": none */
     char saved[1024]; /* path of the profile with the quirks; "": none was written */
 };
 
