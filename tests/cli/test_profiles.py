@@ -241,6 +241,14 @@ def test_schema():
         if "api: vulkan" in text and not has_vulkan():
             continue
         assert list(validator.iter_errors(yaml.safe_load(text))), f"{kind} passes"
+def test_passes():
+    """However the processor's kernels read weights, and share tokens out, the results are right."""
+    path = folder(passes=HEAD.format("passes") + "limits:\n  cache: 64 KiB\nkernels:\n  matmul: {columns: 16}\n"
+                  "  matvec: {streams: 8, ahead: 0}\nweights:\n  Q4_K: {isa: avx2}\n") / "passes.yaml"
+    report = quern("device", "verify", "cpu", "matmul", "moe_matmul", "Q4_0", "Q4_K", "F16", "--profile", path, "--json").json()
+    assert report["failed"] == 0 and report["cases"] > 20 and report["profile"] == "passes", report
+
+
 def test_tune():
     tune = ["device", "tune", "cpu", "threads", "--seconds", "0.001", "--bytes", "100000"]
     report = quern(*tune, "--dry-run", "--json").json()
