@@ -19,7 +19,7 @@ static const struct quern_tunable own[] = {
     {QN_COSTS_DECODE, QUERN_TUNABLE_RATE, 0, 1000000, 100000000000000, NULL, "is measured",
      "bytes of weights that products with one token read in a second, for --device auto, which need not "
      "measure what profiles give"},
-    {QN_COSTS_PREFILL, QUERN_TUNABLE_OPS, 0, 1000000000, 9000000000000000, NULL, "is measured",
+    {QN_COSTS_PREFILL, QUERN_TUNABLE_OPS, 0, 1000000, 9000000000000000, NULL, "is measured",
      "operations a second of products with many tokens, two for each weight and token"},
 };
 
@@ -99,6 +99,7 @@ static const struct unit units[] = {
     {"MB/s", QUERN_TUNABLE_RATE, 1e6},    {"GiB/s", QUERN_TUNABLE_RATE, 0x1p30},
     {"TOP/s", QUERN_TUNABLE_OPS, 1e12},   {"GOP/s", QUERN_TUNABLE_OPS, 1e9},
     {"TFLOP/s", QUERN_TUNABLE_OPS, 1e12}, {"GFLOP/s", QUERN_TUNABLE_OPS, 1e9},
+    {"MOP/s", QUERN_TUNABLE_OPS, 1e6},    {"MFLOP/s", QUERN_TUNABLE_OPS, 1e6},
 };
 
 /* A number and a unit, exactly or to the next whole below. UINT64_MAX: it is none. */

@@ -502,13 +502,14 @@ static void end_row(struct work *w, double gain)
     finish_row(w, gain, settings);
 }
 
-/* To three digits: more of them would change from run to run. */
+/* To three digits, since more of them would change from run to run, and in whole millions, as it is written.
+ */
 static void add_cost(struct work *w, const char *setting, double rate, char *text, size_t size)
 {
     const struct quern_tunable *tunable = qn_tunable_find(&w->bench.tunables, NULL, setting);
-    double digit = pow(10, floor(log10(fmax(rate, 1))) - 2);
+    double digit = fmax(pow(10, floor(log10(fmax(rate, 1))) - 2), 1e6);
     char value[QN_SETTING_VALUE], shown[QN_SETTING_VALUE];
-    snprintf(value, sizeof value, "%.0f", floor(rate / digit) * digit);
+    snprintf(value, sizeof value, "%.0f", fmax(floor(rate / digit), 1) * digit);
     add_line(w, setting, value);
     qn_tunable_print(tunable, value, shown, sizeof shown);
     size_t n = strlen(text);

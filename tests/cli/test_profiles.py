@@ -156,12 +156,12 @@ def rows():
 
 
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "s": 1000000, "ms": 1000, "": 1,
-         "MB/s": 10**6, "TB/s": 10**12, "GOP/s": 10**9, "TOP/s": 10**12}
+         "MB/s": 10**6, "TB/s": 10**12, "MOP/s": 10**6, "TOP/s": 10**12}
 
 
 def written(text, row):
     """What a cell of schema.md says in the words of the driver's table: (kind, values)."""
-    number = r"([0-9]+) ?(KiB|MiB|GiB|TiB|ms|s|MB/s|TB/s|GOP/s|TOP/s|)"
+    number = r"([0-9]+) ?(KiB|MiB|GiB|TiB|ms|s|MB/s|TB/s|MOP/s|TOP/s|)"
     to = re.fullmatch(number + " to " + number, text)
     if text == "flag":
         return "flag", None
@@ -270,7 +270,7 @@ def test_tune():
     assert "prefill" in quern("device", "tune", "cpu", "costs", "--again", env=env).text
     name, values = settings(QUERN_PROFILE_DIR=str(path))
     assert re.fullmatch("[0-9]+ [MG]B/s", values["costs.decode"][0]), values
-    assert re.fullmatch("[0-9]+ [GT]OP/s", values["costs.prefill"][0]), values
+    assert re.fullmatch("[0-9]+ [MGT]OP/s", values["costs.prefill"][0]), values
     fails(2, "device", "tune", says=["expected the ID"])
     fails(1, *tune, says=["QUERN_PROFILE_DIR"])
 

@@ -260,7 +260,7 @@ static void test_rows16(void **state)
 {
     (void)state;
     enum { K = 512, MOST = 37 };
-    static uint8_t rows[MOST * K * 4], matrix[MOST * K * 4], row[K * 4];
+    static uint8_t rows[MOST * K * 4], matrix[MOST * K * 4 + 1], row[K * 4];
     static const size_t some_rows[] = {1, 15, 16, 17, 32, 37};
     int n_checked = 0;
     for (size_t i = 0; i < sizeof rows; i++)

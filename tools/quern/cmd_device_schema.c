@@ -86,7 +86,7 @@ static cJSON *value_of(const struct quern_tunable *setting)
         return measured("s|ms|us", setting->min, setting->max, false);
     if (setting->type == QUERN_TUNABLE_RATE)
         return measured("TB/s|GB/s|MB/s|GiB/s", setting->min, setting->max, false);
-    return measured("TOP/s|GOP/s|TFLOP/s|GFLOP/s", setting->min, setting->max, false);
+    return measured("TOP/s|GOP/s|MOP/s|TFLOP/s|GFLOP/s|MFLOP/s", setting->min, setting->max, false);
 }
 
 /* ---- settings ---- */
