@@ -4,6 +4,7 @@
 
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -87,7 +88,7 @@ bool term_is_terminal(FILE *stream)
 #endif
 }
 
-static bool line_open; /* of stdout, a terminal */
+static atomic_bool line_open; /* of stdout, a terminal; threads of the library that log ask for it */
 
 void term_text(const char *text, size_t n)
 {
