@@ -148,6 +148,7 @@ static void check_attention(const struct attention_case *a, enum quern_format k_
 static void test_attention(void **state)
 {
     (void)state;
+    enum { LONG = 1000 }; /* contexts that are tried in one format alone */
     static const struct attention_case cases[] = {
         {{1, 32, 32, 0}, 1, 16, 1, {0}, {1}, 0.2f, 0, false, false},
         {{2, 64, 64, 0}, 8, 16, 1, {0}, {33}, 0.125f, 0, false, false},
@@ -165,7 +166,8 @@ static void test_attention(void **state)
     };
     for (size_t i = 0; i < QN_LEN(cases); i++)
         for (size_t f = 0; f < QN_LEN(kv_formats); f++)
-            check_attention(&cases[i], kv_formats[f], kv_formats[(f + i) % 3], qn_cpu_isas[(i + f) % 2]);
+            if (cases[i].held[0] < LONG || f == i % 3)
+                check_attention(&cases[i], kv_formats[f], kv_formats[(f + i) % 3], qn_cpu_isas[(i + f) % 2]);
 
     struct qn_case c; /* a page that the window still needs has been freed */
     qn_cpu_case_init(&c, QUERN_OP_ATTENTION, 1, "all");
