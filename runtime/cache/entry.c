@@ -1,4 +1,5 @@
 /* The form of one entry of the cache. */
+#include "base/little.h"
 #include "cache/cache.h"
 
 #include <inttypes.h>
@@ -12,20 +13,6 @@ enum { MAGIC = sizeof magic - 1, KIND = 32 };
 static uint64_t padded(uint64_t bytes)
 {
     return (bytes + QN_CACHE_HEAD - 1) / QN_CACHE_HEAD * QN_CACHE_HEAD;
-}
-
-static void put_number(uint8_t *at, uint64_t value, int bytes)
-{
-    for (int i = 0; i < bytes; i++)
-        at[i] = (uint8_t)(value >> 8 * i);
-}
-
-static uint64_t number(const uint8_t *at, int bytes)
-{
-    uint64_t value = 0;
-    for (int i = bytes - 1; i >= 0; i--)
-        value = value << 8 | at[i];
-    return value;
 }
 
 static uint64_t hash_of(const struct qn_cache_entry *entry, const uint8_t head[QN_CACHE_HEAD])
@@ -53,11 +40,11 @@ void qn_cache_write(const struct qn_cache_entry *entry, uint8_t head[QN_CACHE_HE
 {
     memset(head, 0, QN_CACHE_HEAD);
     memcpy(head, magic, MAGIC);
-    put_number(head + 8, QN_CACHE_VERSION, 4);
+    qn_put_little(head + 8, QN_CACHE_VERSION, 4);
     memcpy(head + 16, entry->kind, strlen(entry->kind));
-    put_number(head + 48, entry->key_bytes, 4);
-    put_number(head + 56, entry->data_bytes, 8);
-    put_number(tail, hash_of(entry, head), QN_CACHE_TAIL);
+    qn_put_little(head + 48, entry->key_bytes, 4);
+    qn_put_little(head + 56, entry->data_bytes, 8);
+    qn_put_little(tail, hash_of(entry, head), QN_CACHE_TAIL);
 }
 
 const char *qn_cache_read(const void *file, size_t size, struct qn_cache_entry *entry)
@@ -65,12 +52,12 @@ const char *qn_cache_read(const void *file, size_t size, struct qn_cache_entry *
     const uint8_t *head = file;
     if (size < QN_CACHE_HEAD + QN_CACHE_TAIL || memcmp(head, magic, MAGIC) != 0)
         return "it is no entry of a cache";
-    if (number(head + 8, 4) != QN_CACHE_VERSION)
+    if (qn_get_little(head + 8, 4) != QN_CACHE_VERSION)
         return "it is of another version";
     const char *kind = (const char *)head + 16;
     if (!memchr(kind, '\0', KIND) || !qn_cache_kind_good(kind))
         return "its kind is not a name";
-    uint64_t key_bytes = number(head + 48, 4), data_bytes = number(head + 56, 8);
+    uint64_t key_bytes = qn_get_little(head + 48, 4), data_bytes = qn_get_little(head + 56, 8);
     uint64_t room = size - QN_CACHE_HEAD - QN_CACHE_TAIL;
     if (key_bytes > QN_CACHE_MAX_KEY || padded(key_bytes) > room || data_bytes != room - padded(key_bytes))
         return "its sizes do not fit the file's";
@@ -83,7 +70,7 @@ const char *qn_cache_read(const void *file, size_t size, struct qn_cache_entry *
                                      .key_bytes = (size_t)key_bytes,
                                      .data = head + QN_CACHE_HEAD + padded(key_bytes),
                                      .data_bytes = (size_t)data_bytes};
-    if (number(head + size - QN_CACHE_TAIL, QN_CACHE_TAIL) != hash_of(entry, head))
+    if (qn_get_little(head + size - QN_CACHE_TAIL, QN_CACHE_TAIL) != hash_of(entry, head))
         return "its checksum is wrong";
     return NULL;
 }

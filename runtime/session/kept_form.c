@@ -1,4 +1,5 @@
 /* The form of the file of laid out weights. */
+#include "base/little.h"
 #include "session/kept.h"
 
 #include <string.h>
@@ -6,20 +7,6 @@
 
 static const char magic[] = "QNLAYOUT";
 enum { MAGIC = sizeof magic - 1, SUMMED = 48 /* bytes of the head */ };
-
-static void put_number(uint8_t *at, uint64_t value, int bytes)
-{
-    for (int i = 0; i < bytes; i++)
-        at[i] = (uint8_t)(value >> 8 * i);
-}
-
-static uint64_t number(const uint8_t *at, int bytes)
-{
-    uint64_t value = 0;
-    for (int i = bytes - 1; i >= 0; i--)
-        value = value << 8 | at[i];
-    return value;
-}
 
 static uint64_t sum_of(const uint8_t *head, uint32_t n)
 {
@@ -36,31 +23,31 @@ void qn_kept_write_form(const struct qn_kept_model *model, const struct qn_kept_
 {
     memset(out, 0, (size_t)qn_kept_begin(n));
     memcpy(out, magic, MAGIC);
-    put_number(out + 8, QN_KEPT_VERSION, 4);
-    put_number(out + 12, n, 4);
-    put_number(out + 16, model->bytes, 8);
-    put_number(out + 24, (uint64_t)model->written_ns, 8);
-    put_number(out + 32, model->hash, 8);
-    put_number(out + 40, bytes, 8);
+    qn_put_little(out + 8, QN_KEPT_VERSION, 4);
+    qn_put_little(out + 12, n, 4);
+    qn_put_little(out + 16, model->bytes, 8);
+    qn_put_little(out + 24, (uint64_t)model->written_ns, 8);
+    qn_put_little(out + 32, model->hash, 8);
+    qn_put_little(out + 40, bytes, 8);
     for (uint32_t i = 0; i < n; i++) {
         uint8_t *entry = out + QN_KEPT_HEAD + (size_t)i * QN_KEPT_ENTRY;
-        put_number(entry, tensors[i].tensor, 4);
-        put_number(entry + 4, tensors[i].layout, 4);
-        put_number(entry + 8, tensors[i].offset, 8);
-        put_number(entry + 16, tensors[i].bytes, 8);
-        put_number(entry + 24, tensors[i].sum, 8);
+        qn_put_little(entry, tensors[i].tensor, 4);
+        qn_put_little(entry + 4, tensors[i].layout, 4);
+        qn_put_little(entry + 8, tensors[i].offset, 8);
+        qn_put_little(entry + 16, tensors[i].bytes, 8);
+        qn_put_little(entry + 24, tensors[i].sum, 8);
     }
-    put_number(out + SUMMED, sum_of(out, n), 8);
+    qn_put_little(out + SUMMED, sum_of(out, n), 8);
 }
 
 struct qn_kept_tensor qn_kept_at(const struct qn_kept_form *form, uint32_t i)
 {
     const uint8_t *entry = form->table + (size_t)i * QN_KEPT_ENTRY;
-    return (struct qn_kept_tensor){.tensor = (uint32_t)number(entry, 4),
-                                   .layout = (uint32_t)number(entry + 4, 4),
-                                   .offset = number(entry + 8, 8),
-                                   .bytes = number(entry + 16, 8),
-                                   .sum = number(entry + 24, 8)};
+    return (struct qn_kept_tensor){.tensor = (uint32_t)qn_get_little(entry, 4),
+                                   .layout = (uint32_t)qn_get_little(entry + 4, 4),
+                                   .offset = qn_get_little(entry + 8, 8),
+                                   .bytes = qn_get_little(entry + 16, 8),
+                                   .sum = qn_get_little(entry + 24, 8)};
 }
 
 /* Whether tensor follows tensor within the weights. */
@@ -82,17 +69,17 @@ const char *qn_kept_read(const void *file, uint64_t size, struct qn_kept_form *f
     const uint8_t *head = file;
     if (size < QN_KEPT_HEAD || memcmp(head, magic, MAGIC) != 0)
         return "it holds no laid out weights";
-    if (number(head + 8, 4) != QN_KEPT_VERSION)
+    if (qn_get_little(head + 8, 4) != QN_KEPT_VERSION)
         return "it is of another version";
-    const uint32_t n = (uint32_t)number(head + 12, 4);
-    const uint64_t begin = qn_kept_begin(n), bytes = number(head + 40, 8);
+    const uint32_t n = (uint32_t)qn_get_little(head + 12, 4);
+    const uint64_t begin = qn_kept_begin(n), bytes = qn_get_little(head + 40, 8);
     if (begin > size || bytes != size - begin)
         return "its sizes do not fit the file's";
-    if (number(head + SUMMED, 8) != sum_of(head, n))
+    if (qn_get_little(head + SUMMED, 8) != sum_of(head, n))
         return "its checksum is wrong";
-    *form = (struct qn_kept_form){.model = {.bytes = number(head + 16, 8),
-                                            .written_ns = (int64_t)number(head + 24, 8),
-                                            .hash = number(head + 32, 8)},
+    *form = (struct qn_kept_form){.model = {.bytes = qn_get_little(head + 16, 8),
+                                            .written_ns = (int64_t)qn_get_little(head + 24, 8),
+                                            .hash = qn_get_little(head + 32, 8)},
                                   .n = n,
                                   .table = head + QN_KEPT_HEAD,
                                   .weights = head + begin,
