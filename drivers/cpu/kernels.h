@@ -67,7 +67,7 @@ struct qn_reading {
     uint32_t ahead_bytes; /* how far before it computes with them it asks for weights in a layout of ours */
 };
 
-enum { QN_MAX_STREAMS = 8 };
+enum { QN_MAX_STREAMS = 4 };
 
 /* y[t * y_stride + i] = (row i of w) . (token t), for i < n_rows, t < n_tokens. */
 struct qn_matmul_call {

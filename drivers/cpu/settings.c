@@ -48,7 +48,7 @@ static const struct quern_tunable tunables[] = {
      "the strongest that the processor has",
      "strongest instruction set that kernels of products use; those of other processors say nothing"},
     {"kernels.matvec.streams", QUERN_TUNABLE_COUNT, QUERN_TUNABLE_FORMATS | QUERN_TUNABLE_SPEED, 1,
-     QN_MAX_STREAMS, "1 2 4 8", "4", "places of a weight that a thread reads by turns, in rows16"},
+     QN_MAX_STREAMS, "1 2 4", "4", "places of a weight that a thread reads by turns, in rows16"},
     {"kernels.matvec.ahead", QUERN_TUNABLE_BYTES, QUERN_TUNABLE_FORMATS | QUERN_TUNABLE_SPEED, 0,
      MAX_AHEAD_BYTES, NULL, "4 KiB",
      "how far before they are computed with weights are asked for, in rows16"},
