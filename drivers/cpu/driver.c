@@ -72,7 +72,6 @@ static void choose_kernels(struct qn_kernels *kernels, const struct qn_cpu_setti
         if (isa != settings->isa)
             qn_kernels_init(&weaker, isa);
         const struct qn_reading *reading = &settings->reading[f];
-        kernels->exact[f].reading.cache_bytes = settings->cache_bytes;
         for (uint32_t layout = 0; layout < QUERN_LAYOUT_END; layout++) {
             struct qn_matmul_kernel *kernel = &kernels->fast[layout][f];
             if (isa != settings->isa)

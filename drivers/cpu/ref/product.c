@@ -20,7 +20,8 @@ const struct qn_matmul_kernel *qn_product_kernel(const struct qn_kernels *kernel
     return kernel->run ? kernel : NULL;
 }
 
-/* Kernels for floats go row by row; the others are best at QN_UNIT_ROWS. */
+/* Floats that lie as in the file are shared out by fewer rows, so that small products occupy all threads; the
+ * others are best at QN_UNIT_ROWS. */
 static uint32_t unit_rows(const struct qn_arg *w, const struct qn_matmul_kernel *kernel)
 {
     enum { FLOAT_ROWS = 8 };
