@@ -173,7 +173,7 @@ def test_hostile_files():
         (b'{"quern-chat": 1, "messages": [' + message.encode() + b', {"role": "system", "content": "x"}]}',
          "messages[1].role"),
         (b"[" * 100000, "not JSON"),
-        (os.urandom(4096), "line 1"),
+        (os.urandom(4096), "line "),
     ]
     with Folder() as folder:
         path = folder / "conversation.json"
