@@ -1,9 +1,11 @@
 #include "base/guess.h"
 
+#include "base/words.h"
+
 #include <stdint.h>
 #include <string.h>
 
-/* Levenshtein distance of two short words. */
+/* Levenshtein distance of two short words, in any case. */
 static size_t distance(const char *a, size_t n_a, const char *b, size_t n_b)
 {
     enum { LONGEST = 47 };
@@ -16,7 +18,7 @@ static size_t distance(const char *a, size_t n_a, const char *b, size_t n_b)
         size_t diagonal = row[0];
         row[0] = i;
         for (size_t j = 1; j <= n_b; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
+            size_t best = diagonal + (qn_lower(a[i - 1]) != qn_lower(b[j - 1]));
             diagonal = row[j];
             best = row[j] + 1 < best ? row[j] + 1 : best;
             row[j] = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
@@ -34,7 +36,7 @@ void qn_guess_try(struct qn_guess *guess, const char *candidate, size_t length)
 {
     size_t n = strlen(guess->word);
     size_t d = distance(guess->word, n, candidate, length);
-    if (n > 3 && length > n && memcmp(guess->word, candidate, n) == 0)
+    if (n > 3 && length > n && qn_same_in_any_case(guess->word, candidate, n))
         d = 1; /* the beginning of it */
     if (d < guess->distance && length < sizeof guess->best) {
         memcpy(guess->best, candidate, length);

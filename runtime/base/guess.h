@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-/* The candidate closest to a mistyped word, NULL where none is close. */
+/* The candidate closest to a mistyped word, in any case; NULL where none is close. */
 struct qn_guess {
     const char *word;
     char best[48];

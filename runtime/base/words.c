@@ -23,6 +23,14 @@ bool qn_word_take(const char **at, char *word, size_t size)
     return have != NULL;
 }
 
+bool qn_same_in_any_case(const char *a, const char *b, size_t n)
+{
+    size_t i = 0;
+    while (i < n && qn_lower(a[i]) == qn_lower(b[i]))
+        i++;
+    return i == n;
+}
+
 size_t qn_word_place(const char *list, const char *word, size_t n)
 {
     const char *at = list, *have;

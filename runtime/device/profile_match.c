@@ -8,11 +8,6 @@
 
 /* ---- words ---- */
 
-static char lower(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
-}
-
 bool qn_glob(const char *pattern, const char *text)
 {
     const char *star = NULL, *behind = NULL; /* the last *, and where it stopped taking text */
@@ -20,7 +15,7 @@ bool qn_glob(const char *pattern, const char *text)
         if (*pattern == '*') {
             star = pattern++;
             behind = text;
-        } else if (*pattern && (*pattern == '?' || lower(*pattern) == lower(*text))) {
+        } else if (*pattern && (*pattern == '?' || qn_lower(*pattern) == qn_lower(*text))) {
             pattern++;
             text++;
         } else if (star) {

@@ -2,6 +2,7 @@
 #include "device/profile.h"
 
 #include "base/guess.h"
+#include "base/words.h"
 #include <quern/device.h>
 
 #include <stdarg.h>
@@ -160,16 +161,17 @@ static void read_api(struct qn_reading *r, const yaml_node_t *node, void *to)
     const char **api = to;
     *api = text_value(r, node, "api");
     bool found = false;
-    char have[128] = "";
+    const char *have[QN_MAX_DRIVERS];
     size_t n = 0;
     for (uint32_t d = 0; d < r->tunables->n; d++) {
         const struct quern_driver *driver = r->tunables->of[d].driver;
-        found |= driver && *api && strcmp(driver->name, *api) == 0;
-        if (driver && n < sizeof have)
-            n += (size_t)snprintf(have + n, sizeof have - n, "%s%s", n ? ", " : "", driver->name);
+        if (driver) {
+            have[n++] = driver->name;
+            found |= *api && strcmp(driver->name, *api) == 0;
+        }
     }
     if (*api && !found)
-        FAULT(r, node, "api: this build has no driver \"%.64s\"; it has %s", *api, have);
+        unknown(r, node, " among the drivers of this build", have, n);
 }
 
 static void read_word(struct qn_reading *r, const yaml_node_t *node, void *to)
@@ -505,9 +507,30 @@ static bool leads_on(struct qn_reading *r, const char *path)
     return level.deeper;
 }
 
+/* What a path of settings would be if the number format in it were in the right case. False: it is in none.
+ */
+static bool has_format_in_other_case(struct qn_reading *r, const char *path, char meant[QN_SETTING_NAME])
+{
+    size_t word = 0;
+    bool found = false;
+    if (snprintf(meant, QN_SETTING_NAME, "%s", path) >= QN_SETTING_NAME)
+        return false;
+    for (size_t n; meant[word] && !found; word += n + (meant[word + n] == '.')) {
+        n = strcspn(meant + word, ".");
+        for (int f = 0; f < QUERN_FORMAT_END && !found; f++) {
+            const char *name = quern_format_name((enum quern_format)f);
+            found = name && strlen(name) == n && qn_same_in_any_case(name, meant + word, n);
+            if (found)
+                memcpy(meant + word, name, n);
+        }
+    }
+    return found && (leads_on(r, meant) || qn_tunable_find(r->tunables, qn_profile_api(r->profile), meant));
+}
+
 static void no_setting(struct qn_reading *r, const yaml_node_t *key, const struct place *above,
                        const char *path)
 {
+    char meant[QN_SETTING_NAME];
     struct choices choices = {.n = 0};
     struct level level = {.path = above->path, .n = strlen(above->path), .choices = &choices};
     const char *api = qn_profile_api(r->profile);
@@ -518,6 +541,8 @@ static void no_setting(struct qn_reading *r, const yaml_node_t *key, const struc
         add_choice(&choices, keys[i], strlen(keys[i]));
     qn_tunables_each(r->tunables, api, look, &level);
     const char *best = qn_guess_end(&choices.guess);
+    if (has_format_in_other_case(r, path, meant))
+        best = meant + (level.n > 0 ? level.n + 1 : 0);
     FAULT(r, key, "there is no \"%.90s\"%s%s; %s%s%s", path, api ? " for devices of driver " : "",
           api ? api : "",
           best            ? "did you mean "

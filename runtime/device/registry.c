@@ -1,6 +1,7 @@
 #include "device/registry.h"
 
 #include "device/bringup.h"
+#include "base/words.h"
 #include "device/marks.h"
 
 #include <stdio.h>
@@ -346,13 +347,8 @@ struct wanted {
     char driver[64];
     bool numbered;
     uint32_t index;
-    char name[128]; /* lower case */
+    char name[128]; /* in any case */
 };
-
-static char lower(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
-}
 
 static bool parse_id(const char *id, size_t len, struct wanted *wanted)
 {
@@ -372,7 +368,7 @@ static bool parse_id(const char *id, size_t len, struct wanted *wanted)
         return false;
     wanted->numbered = digits;
     for (size_t i = 0; i < rest; i++) {
-        wanted->name[i] = digits ? '\0' : lower(colon[1 + i]);
+        wanted->name[i] = digits ? '\0' : colon[1 + i];
         wanted->index = digits ? wanted->index * 10 + (uint32_t)(colon[1 + i] - '0') : 0;
     }
     return true;
@@ -380,14 +376,10 @@ static bool parse_id(const char *id, size_t len, struct wanted *wanted)
 
 static bool name_has(const char *name, const char *part)
 {
-    size_t n = strlen(part);
-    for (; *name; name++) {
-        size_t i = 0;
-        while (i < n && name[i] && lower(name[i]) == part[i])
-            i++;
-        if (i == n)
+    size_t n = strlen(part), left = strlen(name);
+    for (; left >= n; name++, left--)
+        if (qn_same_in_any_case(name, part, n))
             return true;
-    }
     return false;
 }
 
