@@ -57,6 +57,7 @@ struct qn_match {
 /* What a profile says. */
 struct qn_profile_item {
     struct quern_profile_value value;
+    uint32_t line, column;
     struct qn_version_range driver_version; /* a quirk may be for some versions only */
 };
 

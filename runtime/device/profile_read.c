@@ -419,8 +419,9 @@ static void add_item(struct qn_reading *r, const struct place *place, const yaml
     struct qn_profile *profile = r->profile;
     struct qn_profile_item *items = qn_arena_extend(
         r->arena, profile->items, profile->n_items * sizeof *items, (profile->n_items + 1) * sizeof *items);
+    uint32_t line = (uint32_t)node->start_mark.line + 1, column = (uint32_t)node->start_mark.column + 1;
     char origin[512];
-    snprintf(origin, sizeof origin, "%.480s:%u", r->path, (uint32_t)node->start_mark.line + 1);
+    snprintf(origin, sizeof origin, "%.480s:%u:%u", r->path, line, column);
     r->no_memory |= !items;
     if (!items)
         return;
@@ -433,6 +434,8 @@ static void add_item(struct qn_reading *r, const struct place *place, const yaml
                                            .origin = copy_text(r, origin),
                                            .reason = place->reason,
                                            .link = place->link},
+                                 .line = line,
+                                 .column = column,
                                  .driver_version = place->driver_version};
 }
 
@@ -636,11 +639,9 @@ static void rule_fault(void *user, const char *setting, const char *why)
     struct qn_reading *r = ((struct rules *)user)->reading;
     const struct qn_profile *profile = r->profile;
     for (uint32_t i = profile->n_items; i-- > 0;) {
-        const struct quern_profile_value *value = &profile->items[i].value;
-        if (strcmp(value->setting, setting) == 0) {
-            const char *line = strrchr(value->origin, ':');
-            qn_reading_fault(r, (uint32_t)strtoul(line + 1, NULL, 10), 1, "%s is %s: %s", setting,
-                             value->text, why);
+        const struct qn_profile_item *item = &profile->items[i];
+        if (strcmp(item->value.setting, setting) == 0) {
+            qn_reading_fault(r, item->line, item->column, "%s is %s: %s", setting, item->value.text, why);
             return;
         }
     }

@@ -81,7 +81,7 @@ def test_layers():
     assert values["weights.layout"] == ("file", "base", False)
     assert values["threads.count"] == ("2", "closer", False)
     text = quern("device", "show", "cpu", "-v", env=cli.environment(QUERN_PROFILE_DIR=str(path))).text
-    assert "3 (overruled)" in text and "closer.yaml:" in text
+    assert "3 (overruled)" in text and "closer.yaml:7:10" in text
     # the one that is named by hand comes before all others
     hand = path / "hand.txt"
     hand.write_text(HEAD.format("hand") + "threads:\n  count: 1\n", encoding="utf-8")

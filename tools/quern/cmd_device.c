@@ -315,8 +315,8 @@ const struct verb verb_device_show = {
     .summary = "Shows all that is known of a device.",
     .synopsis = "ID [--profile FILE] [--json]",
     .details =
-        "Behind what the device says of itself stands what its profile says, and where: file and line. With "
-        "-v also what a profile says that another one overrules.",
+        "Behind what the device says of itself stands what its profile says, and where: file, line and "
+        "column. With -v also what a profile says that another one overrules.",
     .tables = {{"Options", device_args, ARG_N(device_args), 0}},
     .max_rest = 1,
     .defaults = &(const struct device_options){0},

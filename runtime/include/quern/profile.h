@@ -65,7 +65,7 @@ struct quern_profile_value {
     const char *value;         /* as the driver gets it */
     const char *text;          /* as it is written: "64 KiB" */
     const char *profile;       /* name */
-    const char *origin;        /* "PATH:LINE" */
+    const char *origin;        /* "PATH:LINE:COLUMN" */
     const char *reason, *link; /* of a quirk; else "" */
 };
 
