@@ -27,9 +27,16 @@ void qn_reading_fault(struct qn_reading *r, uint32_t line, uint32_t column, cons
         r->fault(r->user, text);
 }
 
-#define FAULT(r, node, ...)                                                                               \
-    qn_reading_fault((r), (uint32_t)(node)->start_mark.line + 1, (uint32_t)(node)->start_mark.column + 1, \
-                     __VA_ARGS__)
+#define LINE(node)          ((uint32_t)(node)->start_mark.line + 1)
+#define COLUMN(node)        ((uint32_t)(node)->start_mark.column + 1)
+
+#define FAULT(r, node, ...) qn_reading_fault((r), LINE(node), COLUMN(node), __VA_ARGS__)
+
+static void twice(struct qn_reading *r, const yaml_node_t *node, const char *name, uint32_t line,
+                  uint32_t column)
+{
+    FAULT(r, node, "\"%.90s\" is there twice; first at %u:%u", name, line, column);
+}
 
 /* ---- nodes ---- */
 
@@ -91,8 +98,7 @@ static bool is_mapping(struct qn_reading *r, const yaml_node_t *mapping, const c
         for (const yaml_node_pair_t *other = first; good && other < pair; other++) {
             const yaml_node_t *before = node_at(r, other->key);
             if (before->type == YAML_SCALAR_NODE && strcmp(text_of(before), text_of(key)) == 0)
-                FAULT(r, key, "\"%.64s\" is there twice; first in line %u", text_of(key),
-                      (uint32_t)before->start_mark.line + 1);
+                twice(r, key, text_of(key), LINE(before), COLUMN(before));
         }
     }
     return r->n_faults == faults;
@@ -316,8 +322,8 @@ static void head_pair(struct qn_reading *r, const yaml_node_t *key, const yaml_n
                   text_of(value), QN_PROFILE_VERSION);
     } else if (strcmp(name, "name") == 0) {
         profile->name = text_value(r, value, name);
-        profile->name_line = (uint32_t)value->start_mark.line + 1;
-        profile->name_column = (uint32_t)value->start_mark.column + 1;
+        profile->name_line = LINE(value);
+        profile->name_column = COLUMN(value);
         if (profile->name && !is_name(profile->name))
             FAULT(r, value, "name: \"%.64s\" has other characters than a-z 0-9 - . _, or more than 63",
                   profile->name);
@@ -413,15 +419,28 @@ struct place {
     struct qn_version_range driver_version;
 };
 
+/* A setting may be there nested and with dots; it is only once, unless the driver's version chooses. */
+static void check_once(struct qn_reading *r, const struct place *place, const yaml_node_t *node)
+{
+    const struct qn_profile *profile = r->profile;
+    for (uint32_t i = 0; i < profile->n_items && place->driver_version.n == 0; i++) {
+        const struct qn_profile_item *item = &profile->items[i];
+        if (item->driver_version.n == 0 && strcmp(item->value.setting, place->path) == 0) {
+            twice(r, node, place->path, item->line, item->column);
+            return;
+        }
+    }
+}
+
 static void add_item(struct qn_reading *r, const struct place *place, const yaml_node_t *node,
                      const char *value)
 {
     struct qn_profile *profile = r->profile;
+    check_once(r, place, node);
     struct qn_profile_item *items = qn_arena_extend(
         r->arena, profile->items, profile->n_items * sizeof *items, (profile->n_items + 1) * sizeof *items);
-    uint32_t line = (uint32_t)node->start_mark.line + 1, column = (uint32_t)node->start_mark.column + 1;
     char origin[512];
-    snprintf(origin, sizeof origin, "%.480s:%u:%u", r->path, line, column);
+    snprintf(origin, sizeof origin, "%.480s:%u:%u", r->path, LINE(node), COLUMN(node));
     r->no_memory |= !items;
     if (!items)
         return;
@@ -434,8 +453,8 @@ static void add_item(struct qn_reading *r, const struct place *place, const yaml
                                            .origin = copy_text(r, origin),
                                            .reason = place->reason,
                                            .link = place->link},
-                                 .line = line,
-                                 .column = column,
+                                 .line = LINE(node),
+                                 .column = COLUMN(node),
                                  .driver_version = place->driver_version};
 }
 
