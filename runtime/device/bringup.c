@@ -39,7 +39,7 @@ enum quern_status qn_bringup_settings(const struct qn_bringup *bringup, uint32_t
         settings->item[settings->n++] =
             i < values.n ? (struct quern_setting){values.value[i]->setting, values.value[i]->value}
                          : drivers->settings[i - values.n];
-    qn_free(bringup->cb, (void *)values.value);
+    qn_profile_values_finish(bringup->cb, &values);
     return status;
 }
 

@@ -116,13 +116,15 @@ void qn_reading_fault(struct qn_reading *reading, uint32_t line, uint32_t column
 /* What the profiles say of a device, the general ones first; of two with one setting the later counts. */
 struct qn_profile_values {
     const struct qn_profile *profile; /* NULL: none is for the device */
-    size_t n;
-    const struct quern_profile_value **value; /* owned; to be freed */
+    size_t n, n_unused;
+    const struct quern_profile_value **value;
+    const struct quern_profile_value **unused; /* quirks for other versions of the driver */
 };
 
 enum quern_status qn_profiles_resolve(const struct quern_profiles *profiles, const struct quern_callbacks *cb,
                                       const char *driver, const struct quern_device_info *info,
                                       struct qn_profile_values *values, struct quern_error *err);
+void qn_profile_values_finish(const struct quern_callbacks *cb, struct qn_profile_values *values);
 
 /* Logs what is not used for the device: the profile that was named by hand, where it is for others; overlays
  * for another version of its driver. */

@@ -414,16 +414,16 @@ void qn_reading_finish(struct qn_reading *r)
 /* Where among the names of settings. */
 struct place {
     char path[QN_SETTING_NAME];
-    const char *reason, *link; /* of a quirk; else "" */
+    const char *reason, *link, *driver_version; /* of a quirk; else "" */
     bool quirk;
-    struct qn_version_range driver_version;
+    struct qn_version_range versions;
 };
 
 /* A setting may be there nested and with dots; it is only once, unless the driver's version chooses. */
 static void check_once(struct qn_reading *r, const struct place *place, const yaml_node_t *node)
 {
     const struct qn_profile *profile = r->profile;
-    for (uint32_t i = 0; i < profile->n_items && place->driver_version.n == 0; i++) {
+    for (uint32_t i = 0; i < profile->n_items && place->versions.n == 0; i++) {
         const struct qn_profile_item *item = &profile->items[i];
         if (item->driver_version.n == 0 && strcmp(item->value.setting, place->path) == 0) {
             twice(r, node, place->path, item->line, item->column);
@@ -452,10 +452,11 @@ static void add_item(struct qn_reading *r, const struct place *place, const yaml
                                            .profile = profile->name ? profile->name : "",
                                            .origin = copy_text(r, origin),
                                            .reason = place->reason,
-                                           .link = place->link},
+                                           .link = place->link,
+                                           .driver_version = place->driver_version},
                                  .line = LINE(node),
                                  .column = COLUMN(node),
-                                 .driver_version = place->driver_version};
+                                 .driver_version = place->versions};
 }
 
 static const char *const head_keys[] = {"quern-profile", "name",    "about",      "extends", "match",
@@ -609,8 +610,11 @@ static void quirk_head(struct qn_reading *r, const yaml_node_t *key, const yaml_
         place->reason = text_value(r, value, "reason");
     else if (strcmp(text_of(key), quirk_keys[1]) == 0)
         place->link = text_value(r, value, "link");
-    else if (strcmp(text_of(key), quirk_keys[2]) == 0)
-        read_range(r, value, &place->driver_version);
+    else if (strcmp(text_of(key), quirk_keys[2]) == 0) {
+        read_range(r, value, &place->versions);
+        if (place->versions.n > 0)
+            place->driver_version = copy_text(r, text_of(value));
+    }
 }
 
 static void quirk_body(struct qn_reading *r, const yaml_node_t *key, const yaml_node_t *value, void *user)
@@ -624,7 +628,7 @@ static void quirk_body(struct qn_reading *r, const yaml_node_t *key, const yaml_
 
 static void read_quirk(struct qn_reading *r, const yaml_node_t *node, void *user)
 {
-    struct place place = {.link = "", .quirk = true};
+    struct place place = {.link = "", .driver_version = "", .quirk = true};
     uint32_t faults = r->n_faults, items = r->profile->n_items;
     if (!is_mapping(r, node, "a quirk"))
         return;
@@ -640,7 +644,7 @@ static void read_quirk(struct qn_reading *r, const yaml_node_t *node, void *user
 
 static void body_pair(struct qn_reading *r, const yaml_node_t *key, const yaml_node_t *value, void *user)
 {
-    struct place place = {.reason = "", .link = ""};
+    struct place place = {.reason = "", .link = "", .driver_version = ""};
     if (strcmp(text_of(key), "quirks") == 0)
         each_value(r, value, read_quirk, NULL);
     else if (!is_head_key(text_of(key)))

@@ -419,23 +419,39 @@ static bool is_closer(const struct qn_profile *a, const struct qn_profile *b)
     return a->depth != b->depth ? a->depth > b->depth : conditions(a) > conditions(b);
 }
 
-static bool put_values(const struct quern_callbacks *cb, const struct qn_profile *profile,
-                       const struct quern_device_info *info, struct qn_profile_values *values, size_t *cap)
+/* Values on their way together, and what there is room for. */
+struct gathering {
+    const struct quern_callbacks *cb;
+    const struct quern_device_info *info;
+    struct qn_profile_values *values;
+    size_t cap, cap_unused;
+};
+
+static bool put_value(struct gathering *g, const struct qn_profile_item *item)
+{
+    struct qn_profile_values *values = g->values;
+    bool used = qn_version_in_range(g->info->driver_version, &item->driver_version);
+    if (used && qn_grow(g->cb, &values->value, &g->cap, values->n + 1, sizeof *values->value))
+        values->value[values->n++] = &item->value;
+    else if (!used &&
+             qn_grow(g->cb, &values->unused, &g->cap_unused, values->n_unused + 1, sizeof *values->unused))
+        values->unused[values->n_unused++] = &item->value;
+    else
+        return false;
+    return true;
+}
+
+static bool put_values(struct gathering *g, const struct qn_profile *profile)
 {
     const struct qn_profile *chain[QN_PROFILE_DEPTH + 2];
     size_t n = 0;
     for (; profile && n < QN_LEN(chain); profile = profile->base)
         chain[n++] = profile;
+    bool good = true;
     while (n-- > 0)
-        for (uint32_t i = 0; i < chain[n]->n_items; i++) {
-            const struct qn_profile_item *item = &chain[n]->items[i];
-            if (!qn_version_in_range(info->driver_version, &item->driver_version))
-                continue;
-            if (!qn_grow(cb, &values->value, cap, values->n + 1, sizeof *values->value))
-                return false;
-            values->value[values->n++] = &item->value;
-        }
-    return true;
+        for (uint32_t i = 0; i < chain[n]->n_items && good; i++)
+            good = put_value(g, &chain[n]->items[i]);
+    return good;
 }
 
 static bool is_for_driver(const struct qn_profile *profile, const char *driver)
@@ -450,7 +466,7 @@ enum quern_status qn_profiles_resolve(const struct quern_profiles *profiles, con
 {
     const struct qn_profile *file = profiles->file;
     bool for_driver = file && is_for_driver(file, driver);
-    size_t cap = 0;
+    struct gathering g = {.cb = cb, .info = info, .values = values};
     *values = (struct qn_profile_values){0};
     if (profiles->emulate && for_driver)
         values->profile = file;
@@ -460,17 +476,23 @@ enum quern_status qn_profiles_resolve(const struct quern_profiles *profiles, con
             is_closer(p, values->profile))
             values->profile = p;
     }
-    bool good = put_values(cb, values->profile, info, values, &cap);
+    bool good = put_values(&g, values->profile);
     for (size_t i = 0; i < profiles->n && good && !(file && values->profile == file); i++) {
         const struct qn_profile *p = profiles->profile[i];
         if (p->good && p->overlay && !is_replaced(profiles, p) && qn_profile_matches(p, driver, info))
-            good = put_values(cb, p, info, values, &cap);
+            good = put_values(&g, p);
     }
     if (good)
         return QUERN_OK;
-    qn_free(cb, (void *)values->value);
-    *values = (struct qn_profile_values){0};
+    qn_profile_values_finish(cb, values);
     return qn_fail_memory(err, "device profiles");
+}
+
+void qn_profile_values_finish(const struct quern_callbacks *cb, struct qn_profile_values *values)
+{
+    qn_free(cb, (void *)values->value);
+    qn_free(cb, (void *)values->unused);
+    *values = (struct qn_profile_values){0};
 }
 
 void qn_profiles_tell_unused(const struct quern_profiles *profiles, const struct quern_callbacks *cb,

@@ -278,7 +278,7 @@ void quern_device_list_destroy(struct quern_device_list **out)
         return;
     struct quern_callbacks cb = list->cb;
     for (size_t i = 0; i < list->n; i++)
-        qn_free(&cb, (void *)list->values[i].value);
+        qn_profile_values_finish(&cb, &list->values[i]);
     quern_profiles_close(&list->own);
     void *const parts[] = {list->desc,       list->text,        list->fault,
                            list->fault_text, list->environment, list->values};
@@ -316,6 +316,14 @@ size_t quern_device_list_values(const struct quern_device_list *list, size_t ind
     *profile = found && found->profile ? found->profile->name : NULL;
     *values = found ? found->value : NULL;
     return found ? found->n : 0;
+}
+
+size_t quern_device_list_unused_quirks(const struct quern_device_list *list, size_t index,
+                                       const struct quern_profile_value *const **values)
+{
+    const struct qn_profile_values *found = index < list->n ? &list->values[index] : NULL;
+    *values = found ? found->unused : NULL;
+    return found ? found->n_unused : 0;
 }
 
 const char *quern_device_list_environment(const struct quern_device_list *list, size_t index)

@@ -253,7 +253,7 @@ static void name_profile(struct work *w)
         return;
     if (values.profile)
         snprintf(w->result->profile, sizeof w->result->profile, "%s", values.profile->name);
-    qn_free(&w->bench.cb, (void *)values.value);
+    qn_profile_values_finish(&w->bench.cb, &values);
 }
 
 enum quern_status quern_device_verify(const struct quern_device_params *devices,

@@ -109,6 +109,31 @@ def test_overlay():
     assert name == "base" and values["threads.count"] == ("1", "tuned", False)
 
 
+def test_quirks():
+    """A quirk for other versions of the driver is not applied, and shown with its range."""
+    text = HEAD.format("q") + """quirks:
+  - threads: {count: 1}
+    reason: it is old
+    link: https://example.org/1
+    driver-version: "<0.0.1"
+  - weights: {layout: file}
+    reason: it is not
+    driver-version: ">=0.0.1 <99"
+"""
+    path = folder(q=text)
+    name, values = settings(QUERN_PROFILE_DIR=str(path))
+    assert name == "q" and set(values) == {"weights.layout"}
+    shown = quern("device", "show", "cpu", "--json", env=cli.environment(QUERN_PROFILE_DIR=str(path))).json()
+    unused, = shown["quirks_not_applied"]
+    assert (unused["setting"], unused["driver_version"]) == ("threads.count", "<0.0.1"), unused
+    assert unused["origin"] == f"{path}/q.yaml:6:22" and shown["settings"][0]["driver_version"] == ">=0.0.1 <99"
+    lines = quern("device", "show", "cpu", env=cli.environment(QUERN_PROFILE_DIR=str(path))).text.splitlines()
+    assert "quirk: weights.layout file: it is not" in lines
+    version = shown["match"]["driver_version"]
+    assert ("quirk, not applied: threads.count 1: it is old (https://example.org/1): it is for version <0.0.1 of the "
+            f"driver, which is {version}") in lines, lines
+
+
 def test_used():
     """What a profile says reaches the driver."""
     path = folder(p=HEAD.format("p") + "threads:\n  count: 1\nweights:\n  layout: file\n")

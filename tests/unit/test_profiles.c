@@ -119,7 +119,7 @@ static void check_device(const struct quern_profiles *profiles, const char *driv
         if (strcmp(value, says + length + 1) != 0)
             fail_msg("%s (%s): has \"%s\", expected %s", info->name, info->driver_name, value, says);
     }
-    qn_free(&cb, (void *)values.value);
+    qn_profile_values_finish(&cb, &values);
 }
 
 static bool has_profile(const struct quern_profiles *profiles, const char *name)

@@ -234,7 +234,7 @@ static void write_device(const struct quern_profiles *of, const char *more, char
                 (strncmp(played[i].setting, "features.", 9) != 0 || strcmp(values.value[v]->value, "0") == 0))
                 n += (size_t)snprintf(text + n, size - n, ",%s=%s", played[i].plays, values.value[v]->value);
     assert_true(n > before && n < size);
-    qn_free(&cb, (void *)values.value);
+    qn_profile_values_finish(&cb, &values);
 }
 
 /* Phones and an Apple GPU: what the layer plays besides, and what of them cannot be run here. */

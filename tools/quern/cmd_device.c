@@ -240,6 +240,12 @@ static bool is_overruled(const struct quern_profile_value *const *values, size_t
     return later;
 }
 
+static void print_quirk(const char *what, const struct quern_profile_value *value, const char *end)
+{
+    printf("%s: %s %s: %s%s%s%s%s", what, value->setting, value->text, value->reason,
+           value->link[0] ? " (" : "", value->link, value->link[0] ? ")" : "", end);
+}
+
 static void print_settings(const struct quern_device_list *list, size_t index, bool all)
 {
     const char *profile;
@@ -262,8 +268,33 @@ static void print_settings(const struct quern_device_list *list, size_t index, b
     table_end(&table, stdout);
     for (size_t i = 0; i < n; i++)
         if (values[i]->reason[0] && (all || !is_overruled(values, n, i)))
-            printf("quirk: %s %s: %s%s%s%s\n", values[i]->setting, values[i]->text, values[i]->reason,
-                   values[i]->link[0] ? " (" : "", values[i]->link, values[i]->link[0] ? ")" : "");
+            print_quirk("quirk", values[i], "\n");
+}
+
+static void print_unused_quirks(const struct quern_device_list *list, size_t index)
+{
+    const struct quern_profile_value *const *values;
+    const char *version = quern_device_list_at(list, index)->info.driver_version;
+    size_t n = quern_device_list_unused_quirks(list, index, &values);
+    for (size_t i = 0; i < n; i++) {
+        print_quirk("quirk, not applied", values[i], ": ");
+        printf("it is for version %s of the driver, which is %s\n", values[i]->driver_version,
+               version[0] ? version : "of an unknown one");
+    }
+}
+
+static cJSON *value_as_json(const struct quern_profile_value *value)
+{
+    cJSON *item = json_object();
+    json_put_text(item, "setting", value->setting);
+    json_put_text(item, "value", value->value);
+    json_put_text(item, "text", value->text);
+    json_put_text(item, "profile", value->profile);
+    json_put_text(item, "origin", value->origin);
+    json_put_text(item, "reason", value->reason);
+    json_put_text(item, "link", value->link);
+    json_put_text(item, "driver_version", value->driver_version);
+    return item;
 }
 
 static void put_settings(cJSON *item, const struct quern_device_list *list, size_t index)
@@ -271,21 +302,18 @@ static void put_settings(cJSON *item, const struct quern_device_list *list, size
     const char *profile;
     const struct quern_profile_value *const *values;
     size_t n = quern_device_list_values(list, index, &profile, &values);
-    cJSON *settings = json_array();
+    cJSON *settings = json_array(), *unused = json_array();
     json_put_text(item, "profile", profile ? profile : "");
     for (size_t i = 0; i < n; i++) {
-        cJSON *setting = json_object();
-        json_put_text(setting, "setting", values[i]->setting);
-        json_put_text(setting, "value", values[i]->value);
-        json_put_text(setting, "text", values[i]->text);
-        json_put_text(setting, "profile", values[i]->profile);
-        json_put_text(setting, "origin", values[i]->origin);
-        json_put_text(setting, "reason", values[i]->reason);
-        json_put_text(setting, "link", values[i]->link);
+        cJSON *setting = value_as_json(values[i]);
         json_put_bool(setting, "overruled", is_overruled(values, n, i));
         json_add(settings, setting);
     }
+    n = quern_device_list_unused_quirks(list, index, &values);
+    for (size_t i = 0; i < n; i++)
+        json_add(unused, value_as_json(values[i]));
     json_put(item, "settings", settings);
+    json_put(item, "quirks_not_applied", unused);
 }
 
 static int run_device_show(const void *options, const struct arg_list *rest)
@@ -304,6 +332,7 @@ static int run_device_show(const void *options, const struct arg_list *rest)
     } else if (code == EXIT_DONE) {
         print_device(quern_device_list_at(list, found));
         print_settings(list, found, o->verbose);
+        print_unused_quirks(list, found);
     }
     quern_device_list_destroy(&list);
     device_setup_finish(&setup);

@@ -75,6 +75,10 @@ QUERN_API const struct quern_device_fault *quern_device_list_fault(const struct 
 QUERN_API size_t quern_device_list_values(const struct quern_device_list *list, size_t index,
                                           const char **profile,
                                           const struct quern_profile_value *const **values);
+/* In the same way the quirks that these profiles have for other versions of the driver, which are not used.
+ */
+QUERN_API size_t quern_device_list_unused_quirks(const struct quern_device_list *list, size_t index,
+                                                 const struct quern_profile_value *const **values);
 /* The index-th assignment "NAME=VALUE" that the process's environment must have before a device of the list
  * is opened, so that no part is loaded that was left out; NULL out of range. The library does not change the
  * environment. */

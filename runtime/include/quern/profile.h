@@ -61,12 +61,13 @@ QUERN_API enum quern_status quern_profile_check(const struct quern_profiles *pro
 
 /* What a profile says, and where. */
 struct quern_profile_value {
-    const char *setting;       /* "kernels.matvec.lanes" */
-    const char *value;         /* as the driver gets it */
-    const char *text;          /* as it is written: "64 KiB" */
-    const char *profile;       /* name */
-    const char *origin;        /* "PATH:LINE:COLUMN" */
-    const char *reason, *link; /* of a quirk; else "" */
+    const char *setting;        /* "kernels.matvec.lanes" */
+    const char *value;          /* as the driver gets it */
+    const char *text;           /* as it is written: "64 KiB" */
+    const char *profile;        /* name */
+    const char *origin;         /* "PATH:LINE:COLUMN" */
+    const char *reason, *link;  /* of a quirk; else "" */
+    const char *driver_version; /* range outside of which a quirk does not hold: "<41.2"; "": none */
 };
 
 #ifdef __cplusplus
