@@ -81,11 +81,9 @@ struct qn_profile {
 /* The driver that it and all under it are for; NULL: any. */
 const char *qn_profile_api(const struct qn_profile *profile);
 /* Whether the device is one of those that the profile is for; where it is not, `text` says which condition
- * does not hold, and of which profile. */
+ * does not hold, and of which profile; with a size of 0 nobody asks. */
 bool qn_profile_match(const struct qn_profile *profile, const char *driver,
                       const struct quern_device_info *info, char *text, size_t size);
-bool qn_profile_matches(const struct qn_profile *profile, const char *driver,
-                        const struct quern_device_info *info);
 
 /* ---- reading one: profile_read.c ---- */
 

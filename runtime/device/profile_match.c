@@ -131,14 +131,16 @@ const char *qn_profile_api(const struct qn_profile *profile)
 /* A condition that does not hold: its key, and what the device has. */
 static bool unmet(char *text, size_t size, const char *key, const char *have)
 {
-    snprintf(text, size, "its match.%s does not hold for \"%s\"", key, have);
+    if (size > 0)
+        snprintf(text, size, "its match.%s does not hold for \"%s\"", key, have);
     return false;
 }
 
 static bool unmet_id(char *text, size_t size, const char *key, uint32_t have)
 {
-    char number[16];
-    snprintf(number, sizeof number, "0x%04x", (unsigned)have);
+    char number[16] = "";
+    if (size > 0)
+        snprintf(number, sizeof number, "0x%04x", (unsigned)have);
     return unmet(text, size, key, number);
 }
 
@@ -182,11 +184,4 @@ bool qn_profile_match(const struct qn_profile *profile, const char *driver,
         }
     }
     return holds;
-}
-
-bool qn_profile_matches(const struct qn_profile *profile, const char *driver,
-                        const struct quern_device_info *info)
-{
-    char text[1];
-    return qn_profile_match(profile, driver, info, text, 0);
 }

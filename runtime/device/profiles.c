@@ -472,14 +472,14 @@ enum quern_status qn_profiles_resolve(const struct quern_profiles *profiles, con
         values->profile = file;
     for (size_t i = 0; i < profiles->n && !(profiles->emulate && for_driver); i++) {
         const struct qn_profile *p = profiles->profile[i];
-        if (p->good && !p->overlay && !is_replaced(profiles, p) && qn_profile_matches(p, driver, info) &&
-            is_closer(p, values->profile))
+        if (p->good && !p->overlay && !is_replaced(profiles, p) &&
+            qn_profile_match(p, driver, info, NULL, 0) && is_closer(p, values->profile))
             values->profile = p;
     }
     bool good = put_values(&g, values->profile);
     for (size_t i = 0; i < profiles->n && good && !(file && values->profile == file); i++) {
         const struct qn_profile *p = profiles->profile[i];
-        if (p->good && p->overlay && !is_replaced(profiles, p) && qn_profile_matches(p, driver, info))
+        if (p->good && p->overlay && !is_replaced(profiles, p) && qn_profile_match(p, driver, info, NULL, 0))
             good = put_values(&g, p);
     }
     if (good)
@@ -508,8 +508,8 @@ void qn_profiles_tell_unused(const struct quern_profiles *profiles, const struct
         const struct qn_profile *p = profiles->profile[i];
         struct qn_profile any = *p;
         any.match.driver_version.n = 0;
-        if (p->good && p->overlay && !qn_profile_matches(p, driver, info) &&
-            qn_profile_matches(&any, driver, info))
+        if (p->good && p->overlay && !qn_profile_match(p, driver, info, NULL, 0) &&
+            qn_profile_match(&any, driver, info, NULL, 0))
             qn_log(cb, QUERN_LOG_WARNING, "%s is for another version of the driver than %s of %s: ignored",
                    p->path, info->driver_version, info->name);
     }

@@ -376,7 +376,7 @@ static void load_overlay(struct work *w)
         return; /* there is none, or it is not one of ours */
     const struct qn_profile *profile = qn_profiles_file(old);
     struct qn_settings *own = &w->bench.settings;
-    bool ours = qn_profile_matches(profile, w->bench.driver->name, w->bench.info);
+    bool ours = qn_profile_match(profile, w->bench.driver->name, w->bench.info, NULL, 0);
     for (uint32_t i = 0; i < profile->n_items && ours; i++) {
         const struct quern_profile_value *value = &profile->items[i].value;
         for (uint32_t k = own->n; k-- > 0 && w->params->again;)
