@@ -1,5 +1,6 @@
 """What the tests of the command share: running it, and the small runner. A test file defines functions named
 test_*; main() runs them and prints "ok NAME", "FAILED NAME" or "skipped NAME" for each."""
+import functools
 import json
 import os
 import pathlib
@@ -69,6 +70,12 @@ def quern(*args, stdin=b"", env=None, code=0, timeout=60):
     if code is not None and result.code != code:
         raise AssertionError(f"{args}: exit code {result.code}, expected {code}\n{result.err.decode(errors='replace')}")
     return result
+
+
+@functools.cache
+def has_vulkan():
+    """Whether the command was built with the Vulkan driver."""
+    return "vulkan" in quern("device", "schema").text
 
 
 def fails(code, *args, stdin=b"", says=()):

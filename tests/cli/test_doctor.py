@@ -6,7 +6,7 @@ import socket
 import tempfile
 
 import cli
-from cli import quern
+from cli import has_vulkan, quern
 
 MIB = 1 << 20
 
@@ -36,10 +36,6 @@ def folder(**files):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return root
-
-
-def has_vulkan():
-    return "vulkan" in quern("device", "schema").text
 
 
 def test_text():

@@ -4,15 +4,11 @@ import re
 import tempfile
 
 import cli
-from cli import fails, quern
+from cli import fails, has_vulkan, quern
 
 FAULTS = cli.SOURCE / "tests" / "profiles" / "faults"
 BUILT_IN = cli.SOURCE / "drivers" / "profiles"
 HEAD = "quern-profile: 1\nname: {}\nmatch:\n  api: cpu\n"
-
-
-def has_vulkan():
-    return "vulkan" in quern("device", "check", FAULTS / "unknown-driver.yaml", code=1).text
 
 
 def check(path):
