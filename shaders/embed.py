@@ -6,6 +6,9 @@ import hashlib
 import pathlib
 import sys
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "drivers"))
+from c_strings import literal  # noqa: E402
+
 
 def main():
     out_c, out_d, *folders = sys.argv[1:]
@@ -16,10 +19,8 @@ def main():
     with open(out_c, "w", encoding="utf-8") as f:
         f.write('#include "drivers/vulkan/sources.h"\n\nconst struct qn_vk_source qn_vk_sources[] = {\n')
         for name, path in sorted(files.items()):
-            text = path.read_text(encoding="utf-8")
-            lines = [line.replace("\\", "\\\\").replace('"', '\\"') for line in text.splitlines()]
-            body = "\n".join(f'     "{line}\\n"' for line in lines)
-            f.write(f'    {{"{name}",\n{body},\n     {sum(len(line.encode()) + 1 for line in text.splitlines())}}},\n')
+            body, n = literal(path.read_text(encoding="utf-8"))
+            f.write(f'    {{"{name}",\n{body},\n     {n}}},\n')
         f.write(f"}};\nconst size_t qn_vk_n_sources = {len(files)};\n")
         whole = hashlib.sha256()
         for name, path in sorted(files.items()):

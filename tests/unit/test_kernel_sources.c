@@ -75,9 +75,11 @@ static void test_program(void **state)
     static struct qn_vk_unit unit;
     struct quern_error err = {0};
     struct qn_vk_folder folder = {.cb = &cb};
-    for (size_t i = 0; i < qn_vk_n_sources; i++)
+    for (size_t i = 0; i < qn_vk_n_sources; i++) {
+        assert_int_equal(strlen(qn_vk_sources[i].text), qn_vk_sources[i].bytes);
         if (strstr(qn_vk_sources[i].name, ".comp"))
             assert_int_equal(qn_vk_unit_gather(&folder, qn_vk_sources[i].name, &unit, &err), QUERN_OK);
+    }
     assert_int_equal(folder.n, 0);
     assert_int_equal(qn_dir_make(&cb, "test_sources.dir/lib", &err), QUERN_OK);
     assert_int_equal(qn_write_file(&cb, "test_sources.dir/lib/step.glsl", "mine", 4, &err), QUERN_OK);
