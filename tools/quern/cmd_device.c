@@ -105,6 +105,38 @@ int device_do(const struct verb *verb, const char *profile, bool verbose, const 
     return code;
 }
 
+/* ---- reports ---- */
+
+void device_report_start(struct device_report *report, bool json, const char *columns,
+                         const char *const *heads)
+{
+    report->rows = json ? json_array() : NULL;
+    if (!json)
+        table_start(&report->table, columns, heads);
+}
+
+int device_report_end(struct device_report *report, enum quern_status status, const struct quern_error *err,
+                      uint32_t n_rows, void (*put)(void *user, cJSON *root), void (*print)(void *user),
+                      void *user)
+{
+    bool nothing = status != QUERN_OK && n_rows == 0;
+    term_status_end();
+    int code = status != QUERN_OK ? fault(NULL, err) : EXIT_DONE;
+    if (nothing && report->rows) {
+        cJSON_Delete(report->rows);
+    } else if (nothing) {
+        table_end(&report->table, NULL);
+    } else if (report->rows) {
+        cJSON *root = json_object();
+        put(user, root);
+        json_put(root, "rows", report->rows);
+        json_end(root, true, stdout);
+    } else {
+        print(user);
+    }
+    return code;
+}
+
 /* ---- list ---- */
 
 static void list_as_json(const struct quern_device_list *list)

@@ -1,6 +1,5 @@
 /* quern device tune: what a device's kernels are fastest with, measured and kept. */
 #include "device_json.h"
-#include "term.h"
 #include "verbs.h"
 
 #include <string.h>
@@ -13,13 +12,13 @@ struct tune_options {
 };
 
 struct report {
-    struct table table;
-    cJSON *rows; /* NULL: they go into the table */
+    struct device_report of;
+    struct quern_tune_result result;
 };
 
 static void on_row(void *user, const struct quern_tune_row *row)
 {
-    struct report *report = user;
+    struct device_report *report = user;
     if (report->rows) {
         cJSON *item = json_object();
         json_put_text(item, "kernel", row->kernel);
@@ -41,24 +40,24 @@ static void on_row(void *user, const struct quern_tune_row *row)
     table_cell(&report->table, "%s", row->settings[0] ? row->settings : "as before");
 }
 
-static void print_report(struct report *report, const struct quern_tune_result *result)
+static void print_report(void *user)
 {
+    struct report *report = user;
+    const struct quern_tune_result *result = &report->result;
     printf("device: %s\ndriver: %s\n\n", result->info.name, result->info.driver);
-    table_end(&report->table, stdout);
+    table_end(&report->of.table, stdout);
     printf("\n%u of %u rows are faster\n", result->n_faster, result->n_rows);
     if (result->saved[0])
         printf("the next run uses %s\n", result->saved);
 }
 
-static void report_as_json(struct report *report, const struct quern_tune_result *result)
+static void put_report(void *user, cJSON *root)
 {
-    cJSON *root = json_object();
+    const struct quern_tune_result *result = &((struct report *)user)->result;
     json_put_text(root, "device", result->info.name);
     json_put_text(root, "driver", result->info.driver);
     json_put_int(root, "faster", result->n_faster);
-    json_put(root, "rows", report->rows);
     json_put_text(root, "saved", result->saved);
-    json_end(root, true, stdout);
 }
 
 static int tune(const void *options, const struct device_work *work)
@@ -68,31 +67,20 @@ static int tune(const void *options, const struct device_work *work)
         return fault_text(NULL,
                           "there is no folder for the overlay: QUERN_PROFILE_DIR is \"off\", or the user has "
                           "none; --dry-run measures without it");
-    struct report report = {.rows = o->json ? json_array() : NULL};
-    if (!o->json)
-        table_start(&report.table, "llrrl",
-                    (const char *const[]){"KERNEL", "FORMAT", "TRIED", "GAIN", "SETTINGS"});
+    struct report report = {0};
+    device_report_start(&report.of, o->json, "llrrl",
+                        (const char *const[]){"KERNEL", "FORMAT", "TRIED", "GAIN", "SETTINGS"});
     struct quern_device_params devices = device_params(work->setup, false);
-    struct quern_tune_result result;
     struct quern_error err = {0};
     enum quern_status status =
         quern_device_tune(&devices,
                           quern_tune_params(.device = work->id, .only = work->only, .seconds = o->seconds,
                                             .bytes = (uint64_t)o->bytes,
                                             .save_to = o->dry_run ? NULL : work->setup->profile_dir,
-                                            .again = o->again, .row = on_row, .user = &report),
-                          &result, &err);
-    term_status_end();
-    int code = EXIT_DONE;
-    if (status != QUERN_OK)
-        code = fault(NULL, &err);
-    if (result.n_rows > 0 || status == QUERN_OK)
-        (o->json ? report_as_json : print_report)(&report, &result);
-    else if (o->json)
-        cJSON_Delete(report.rows);
-    else
-        table_end(&report.table, NULL);
-    return code;
+                                            .again = o->again, .row = on_row, .user = &report.of),
+                          &report.result, &err);
+    return device_report_end(&report.of, status, &err, report.result.n_rows, put_report, print_report,
+                             &report);
 }
 
 static int run_device_tune(const void *options, const struct arg_list *rest)

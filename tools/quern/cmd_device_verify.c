@@ -1,6 +1,5 @@
 /* quern device verify: proof that a device computes what it should, as a report. */
 #include "device_json.h"
-#include "term.h"
 #include "verbs.h"
 
 #include <string.h>
@@ -11,11 +10,10 @@ struct verify_options {
     bool large, save, json, verbose;
 };
 
-/* What the rows are put into while they come. */
 struct report {
-    struct table table;
-    cJSON *rows; /* NULL: they go into the table */
-    struct buffer faults;
+    struct device_report of;
+    struct buffer faults; /* below the table */
+    struct quern_verify_result result;
 };
 
 static void add_fault(struct report *report, const struct quern_verify_row *row)
@@ -33,7 +31,7 @@ static void add_fault(struct report *report, const struct quern_verify_row *row)
 static void on_row(void *user, const struct quern_verify_row *row)
 {
     struct report *report = user;
-    if (report->rows) {
+    if (report->of.rows) {
         cJSON *item = json_object();
         json_put_text(item, "operation", row->operation);
         json_put_text(item, "format", row->format);
@@ -45,26 +43,28 @@ static void on_row(void *user, const struct quern_verify_row *row)
         json_put_bool(item, "steady", !row->unsteady);
         json_put_text(item, "fault", row->fault);
         json_put_text(item, "remedy", row->remedy);
-        json_add(report->rows, item);
+        json_add(report->of.rows, item);
         return;
     }
-    table_cell(&report->table, "%s", row->operation);
-    table_cell(&report->table, "%s", row->format[0] ? row->format : "-");
-    table_cell(&report->table, "%u", row->n_cases);
-    table_cell(&report->table, "%u", row->n_failed);
-    table_cell(&report->table, "%.2g", row->error_exact);
-    table_cell(&report->table, row->error_fast > 0 ? "%.2g" : "-", row->error_fast);
-    table_cell(&report->table, "%s", row->n_failed == 0 ? "ok" : row->unsteady ? "UNSTEADY" : "FAILED");
+    table_cell(&report->of.table, "%s", row->operation);
+    table_cell(&report->of.table, "%s", row->format[0] ? row->format : "-");
+    table_cell(&report->of.table, "%u", row->n_cases);
+    table_cell(&report->of.table, "%u", row->n_failed);
+    table_cell(&report->of.table, "%.2g", row->error_exact);
+    table_cell(&report->of.table, row->error_fast > 0 ? "%.2g" : "-", row->error_fast);
+    table_cell(&report->of.table, "%s", row->n_failed == 0 ? "ok" : row->unsteady ? "UNSTEADY" : "FAILED");
     if (row->n_failed > 0)
         add_fault(report, row);
 }
 
-static void print_report(struct report *report, const struct quern_verify_result *result)
+static void print_report(void *user)
 {
+    struct report *report = user;
+    const struct quern_verify_result *result = &report->result;
     printf("quern %s\ndevice: %s\ndriver: %s\nfeatures: %s\nprofile: %s\n\n", quern_version(),
            result->info.name, result->info.driver, result->info.features,
            result->profile[0] ? result->profile : "none");
-    table_end(&report->table, stdout);
+    table_end(&report->of.table, stdout);
     if (report->faults.n > 0)
         printf("\n%.*s", (int)report->faults.n, report->faults.data);
     printf("\n%u cases in %u rows, %u failed in %u rows\n", result->n_cases, result->n_rows, result->n_failed,
@@ -73,9 +73,9 @@ static void print_report(struct report *report, const struct quern_verify_result
         printf("what helps is written to %s\n", result->saved);
 }
 
-static void report_as_json(struct report *report, const struct quern_verify_result *result)
+static void put_report(void *user, cJSON *root)
 {
-    cJSON *root = json_object();
+    const struct quern_verify_result *result = &((struct report *)user)->result;
     json_put_text(root, "quern", quern_version());
     json_put_text(root, "device", result->info.name);
     json_put_text(root, "driver", result->info.driver);
@@ -84,21 +84,17 @@ static void report_as_json(struct report *report, const struct quern_verify_resu
     json_put_text(root, "profile", result->profile);
     json_put_int(root, "cases", result->n_cases);
     json_put_int(root, "failed", result->n_failed);
-    json_put(root, "rows", report->rows);
     json_put_text(root, "saved", result->saved);
-    json_end(root, true, stdout);
 }
 
 static int verify(const void *options, const struct device_work *work)
 {
     const struct verify_options *o = options;
-    struct report report = {.rows = o->json ? json_array() : NULL};
-    if (!o->json)
-        table_start(
-            &report.table, "llrrrrl",
-            (const char *const[]){"OPERATION", "FORMAT", "CASES", "FAILED", "ERROR", "FAST", "VERDICT"});
+    struct report report = {0};
+    device_report_start(
+        &report.of, o->json, "llrrrrl",
+        (const char *const[]){"OPERATION", "FORMAT", "CASES", "FAILED", "ERROR", "FAST", "VERDICT"});
     struct quern_device_params devices = device_params(work->setup, false);
-    struct quern_verify_result result;
     struct quern_error err = {0};
     enum quern_status status = quern_device_verify(
         &devices,
@@ -106,17 +102,11 @@ static int verify(const void *options, const struct device_work *work)
                             .n_random = (uint32_t)o->n_random, .seed = (uint64_t)o->seed, .large = o->large,
                             .save_to = o->save ? work->setup->profile_dir : NULL, .row = on_row,
                             .user = &report),
-        &result, &err);
-    term_status_end();
-    int code = status != QUERN_OK ? fault(NULL, &err) : result.n_failed == 0 ? EXIT_DONE : EXIT_FAULT;
-    if (result.n_rows > 0 || status == QUERN_OK)
-        (o->json ? report_as_json : print_report)(&report, &result);
-    else if (o->json)
-        cJSON_Delete(report.rows);
-    else
-        table_end(&report.table, NULL);
+        &report.result, &err);
+    int code =
+        device_report_end(&report.of, status, &err, report.result.n_rows, put_report, print_report, &report);
     buffer_finish(&report.faults);
-    return code;
+    return code == EXIT_DONE && report.result.n_failed > 0 ? EXIT_FAULT : code;
 }
 
 static int run_device_verify(const void *options, const struct arg_list *rest)

@@ -27,6 +27,19 @@ struct device_work {
 int device_do(const struct verb *verb, const char *profile, bool verbose, const struct arg_list *rest,
               int (*work)(const void *options, const struct device_work *work), const void *options);
 
+/* A report with rows that come one after another. */
+struct device_report {
+    struct table table;
+    cJSON *rows; /* NULL: they go into the table */
+};
+void device_report_start(struct device_report *report, bool json, const char *columns,
+                         const char *const *heads);
+/* Tells the fault, if there was any, and then what came out: `put` into the JSON beside the rows, or `print`,
+ * which ends the table; unless nothing did. */
+int device_report_end(struct device_report *report, enum quern_status status, const struct quern_error *err,
+                      uint32_t n_rows, void (*put)(void *user, cJSON *root), void (*print)(void *user),
+                      void *user);
+
 /* Calls `each` for the lines "name: value" of the facts. */
 void each_fact(const char *facts, void (*each)(void *user, const char *name, const char *value), void *user);
 
