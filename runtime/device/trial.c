@@ -246,8 +246,15 @@ static enum quern_status rig_init(struct rig *rig, const struct quern_callbacks 
     }
     rig->at.weights = rig->weights;
     if (!status)
-        status = qn_kv_layout_make(cb, graph, rig->place, &rig->at, 1, QUERN_F16, QUERN_F16,
-                                   (struct qn_kv_size){1, QN_PAGE_TOKENS}, &rig->kv, err);
+        status = qn_kv_layout_make(cb, &rig->kv,
+                                   &(struct qn_kv_layout_params){.graph = graph,
+                                                                 .place = {rig->place, rig->place},
+                                                                 .devices = &rig->at,
+                                                                 .n_devices = 1,
+                                                                 .k_format = QUERN_F16,
+                                                                 .v_format = QUERN_F16,
+                                                                 .size = {1, QN_PAGE_TOKENS}},
+                                   err);
     if (!status && rig->kv.n_homes > 0)
         status = create(rig, 0, rig->kv.home[0].page_bytes * rig->kv.pages_per_pool[0], &rig->pool, err);
     return status;
@@ -261,7 +268,7 @@ static enum quern_status make_plan(struct rig *rig, uint32_t n, struct qn_plan *
                                           .devices = &rig->at,
                                           .n_devices = 1,
                                           .place = rig->place,
-                                          .kv = &rig->kv,
+                                          .kv = rig->kv.layer[0],
                                           .max_tokens = qn_bucket(n),
                                           .max_outputs = 1,
                                           .exact = rig->exact};

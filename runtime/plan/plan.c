@@ -12,6 +12,11 @@ uint32_t qn_bucket(uint32_t n_tokens)
     return bucket;
 }
 
+enum qn_phase qn_phase_of(uint32_t n_tokens)
+{
+    return n_tokens > 16 ? QN_PHASE_PREFILL : QN_PHASE_DECODE;
+}
+
 /* ---- segments and copies ---- */
 
 static enum quern_status cut_segments(const struct quern_callbacks *cb, struct qn_plan *plan,
@@ -290,7 +295,7 @@ static enum quern_status prepare_segment(const struct quern_callbacks *cb, struc
                                           .graph = &plan->graph->view,
                                           .nodes = plan->nodes + segment->first,
                                           .bindings = plan->bindings[segment->device],
-                                          .kv = params->kv->layer,
+                                          .kv = params->kv,
                                           .max_tokens = plan->max_tokens,
                                           .max_outputs = plan->max_outputs,
                                           .exact = params->exact,
@@ -372,17 +377,11 @@ static enum quern_status bring_values(struct qn_plan *plan, const struct qn_plan
         struct qn_plan_device *from = &plan->devices[plan->copies[c].from];
         uint64_t bytes = qn_value_bytes(&plan->graph->values[v], step->n_tokens, step->n_outputs);
         struct quern_error detail = {0};
-        plan->failed = from;
-        enum quern_status status = qn_transfer_read(
-            from, from->arena, plan->bindings[plan->copies[c].from][v].offset, plan->bridge, bytes, &detail);
-        if (!status) {
-            plan->failed = to;
-            status = qn_transfer_write(to, to->arena, plan->bindings[segment->device][v].offset, plan->bridge,
-                                       bytes, &detail);
-        }
+        enum quern_status status = qn_transfer(
+            from, from->arena, plan->bindings[plan->copies[c].from][v].offset, to, to->arena,
+            plan->bindings[segment->device][v].offset, plan->bridge, bytes, &plan->failed, &detail);
         if (status)
             return qn_fail(err, status, "%s", detail.text);
-        plan->failed = NULL;
     }
     return QUERN_OK;
 }

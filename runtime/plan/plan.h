@@ -12,6 +12,9 @@ enum {
     QN_MAX_BUCKET = 512, /* most tokens in a step */
 };
 
+/* What a step is for: each phase may have devices of its own. */
+enum qn_phase { QN_PHASE_DECODE, QN_PHASE_PREFILL, QN_PHASES };
+
 /* How long a device may take for little work, such as a copy, before it counts as hung: time enough for a
  * machine that compiles kernels, reads from a slow disk and does much else. */
 static const uint64_t QN_HANG_NS = 120ull * 1000 * 1000 * 1000;
@@ -28,6 +31,7 @@ struct qn_staging {
 struct qn_plan_device {
     const struct quern_driver *driver;
     struct quern_device *handle; /* NULL: dropped */
+    uint32_t stands_in;          /* bit per phase in which it does only what no other device can */
     struct quern_caps caps;
     struct quern_buffer *arena;  /* activations of every plan */
     uint64_t arena_bytes;        /* its size */
@@ -42,12 +46,12 @@ struct qn_plan_device {
 
 /* ---- place.c ---- */
 
-/* Chooses a device for every node: place[node]. Today that is the first device that supports them all, or,
- * where there is none, the first that supports the node. QUERN_ERR_UNSUPPORTED names an operation that none
- * supports. */
+/* Chooses a device for every node in a phase: place[node]. Today that is the first device that supports them
+ * all, or, where there is none, the first that supports the node; those that stand in come after the others.
+ * QUERN_ERR_UNSUPPORTED names an operation that none supports. */
 enum quern_status qn_place(const struct quern_callbacks *cb, const struct quern_graph *graph,
-                           const struct qn_plan_device *devices, uint32_t n_devices, uint8_t *place,
-                           struct quern_error *err);
+                           const struct qn_plan_device *devices, uint32_t n_devices, enum qn_phase phase,
+                           uint8_t *place, struct quern_error *err);
 
 /* ---- memory.c ---- */
 
@@ -77,6 +81,12 @@ enum quern_status qn_transfer_write(struct qn_plan_device *device, struct quern_
 /* Fetches bytes that work given to the device before has left there. */
 enum quern_status qn_transfer_read(struct qn_plan_device *device, struct quern_buffer *buffer,
                                    uint64_t offset, void *data, uint64_t bytes, struct quern_error *err);
+/* Brings bytes from one device to another, after work that `from` was given before, through `bridge`, which
+ * has room for them. On failure *failed is one of the two. */
+enum quern_status qn_transfer(struct qn_plan_device *from, struct quern_buffer *source,
+                              uint64_t source_offset, struct qn_plan_device *to, struct quern_buffer *target,
+                              uint64_t target_offset, void *bridge, uint64_t bytes,
+                              struct qn_plan_device **failed, struct quern_error *err);
 /* Waits until all that was brought is there. */
 enum quern_status qn_transfer_wait(struct qn_plan_device *device, struct quern_error *err);
 /* Frees the staging buffers. */
@@ -85,13 +95,20 @@ void qn_transfer_finish(struct qn_plan_device *device);
 /* ---- kv_layout.c ---- */
 
 /* Where the KV cache of a model lies. Layers with the same window form a group; the layers of a group whose
- * attention is on the same device form a home, and a page of the group has one slice of storage in each of
- * its homes. */
+ * attention is on the same device, in either phase, form a home, and a page of the group has one slice of
+ * storage in each of its homes. */
 struct qn_kv_home {
     uint32_t group;
     uint32_t owner;  /* device that allocates the pools */
     uint32_t access; /* bit per device that touches them */
     uint64_t page_bytes;
+};
+/* Bytes of a page that belong to the same layers in both phases. */
+struct qn_kv_move {
+    uint32_t group;
+    uint32_t home[QN_PHASES];
+    uint64_t offset[QN_PHASES]; /* in the page's slice of that home */
+    uint64_t bytes;
 };
 struct qn_kv_layout {
     uint32_t n_groups;
@@ -100,18 +117,25 @@ struct qn_kv_layout {
     uint32_t max_pools; /* of a home; 0: any number */
     uint32_t n_homes;
     struct qn_kv_home home[QUERN_MAX_KV_GROUPS * QN_MAX_DEVICES];
-    struct quern_kv_binding *layer; /* per KV layer of the graph */
+    struct quern_kv_binding *layer[QN_PHASES]; /* per KV layer of the graph; owned */
+    struct qn_kv_move *moves;                  /* what of a page lies elsewhere in the other phase; owned */
+    uint32_t n_moves;
 };
 /* What it is to hold at most: so many sequences of so many tokens. */
 struct qn_kv_size {
     uint32_t n_seqs, n_ctx;
 };
 /* A pool is made for one sequence, or for less where that is large; for more where kernels reach few. */
-enum quern_status qn_kv_layout_make(const struct quern_callbacks *cb, const struct quern_graph *graph,
-                                    const uint8_t *place, const struct qn_plan_device *devices,
-                                    uint32_t n_devices, enum quern_format k_format,
-                                    enum quern_format v_format, struct qn_kv_size size,
-                                    struct qn_kv_layout *layout, struct quern_error *err);
+struct qn_kv_layout_params {
+    const struct quern_graph *graph;
+    const uint8_t *place[QN_PHASES];
+    const struct qn_plan_device *devices;
+    uint32_t n_devices;
+    enum quern_format k_format, v_format;
+    struct qn_kv_size size;
+};
+enum quern_status qn_kv_layout_make(const struct quern_callbacks *cb, struct qn_kv_layout *layout,
+                                    const struct qn_kv_layout_params *params, struct quern_error *err);
 /* Whether its kernels reach as many pools as that takes. */
 bool qn_kv_layout_holds(const struct qn_kv_layout *layout, struct qn_kv_size size);
 void qn_kv_layout_finish(const struct quern_callbacks *cb, struct qn_kv_layout *layout);
@@ -163,7 +187,7 @@ struct qn_plan_params {
     struct qn_plan_device *devices; /* outlives the plan */
     uint32_t n_devices;
     const uint8_t *place;
-    const struct qn_kv_layout *kv;
+    const struct quern_kv_binding *kv; /* per KV layer of the graph */
     uint32_t max_tokens, max_outputs;
     uint32_t n_ctx; /* longest sequence */
     bool exact;
@@ -171,6 +195,8 @@ struct qn_plan_params {
 
 /* The smallest of 1, 2, 4, ... QN_MAX_BUCKET that holds n tokens. */
 uint32_t qn_bucket(uint32_t n_tokens);
+/* What a step of n tokens is: prefill where arithmetic limits it, decode where memory does. */
+enum qn_phase qn_phase_of(uint32_t n_tokens);
 
 /* Lays out a plan without preparing it: `arena_bytes` says what each device must have. */
 enum quern_status qn_plan_create(const struct quern_callbacks *cb, struct qn_plan **plan,

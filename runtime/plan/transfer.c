@@ -147,3 +147,19 @@ enum quern_status qn_transfer_read(struct qn_plan_device *device, struct quern_b
     }
     return status;
 }
+
+enum quern_status qn_transfer(struct qn_plan_device *from, struct quern_buffer *source,
+                              uint64_t source_offset, struct qn_plan_device *to, struct quern_buffer *target,
+                              uint64_t target_offset, void *bridge, uint64_t bytes,
+                              struct qn_plan_device **failed, struct quern_error *err)
+{
+    *failed = from;
+    enum quern_status status = qn_transfer_read(from, source, source_offset, bridge, bytes, err);
+    if (!status) {
+        *failed = to;
+        status = qn_transfer_write(to, target, target_offset, bridge, bytes, err);
+    }
+    if (!status)
+        *failed = NULL;
+    return status;
+}

@@ -39,6 +39,7 @@ void qn_kv_finish(struct qn_kv *kv)
         qn_free(kv->cb, kv->group[g].refs);
         qn_free(kv->cb, kv->group[g].free_list);
     }
+    qn_free(kv->cb, kv->bridge);
     *kv = (struct qn_kv){.cb = kv->cb};
 }
 
@@ -171,6 +172,51 @@ enum quern_status qn_kv_copy(struct qn_kv *kv, uint32_t g, uint32_t to, uint32_t
             status = device->driver->wait(device->handle, point, QN_HANG_NS, &detail);
         if (status) {
             *failed = d;
+            return qn_fail(err, status, "KV cache: %s", detail.text);
+        }
+    }
+    return QUERN_OK;
+}
+
+static bool need_bridge(struct qn_kv *kv)
+{
+    uint64_t longest = 1;
+    for (uint32_t i = 0; i < kv->layout->n_moves; i++)
+        longest = kv->layout->moves[i].bytes > longest ? kv->layout->moves[i].bytes : longest;
+    if (!kv->bridge)
+        kv->bridge = qn_alloc(kv->cb, longest, 1);
+    return kv->bridge != NULL;
+}
+
+enum quern_status qn_kv_move(struct qn_kv *kv, struct qn_plan_device *devices, uint32_t g, uint32_t page,
+                             enum qn_phase to, uint32_t *failed, struct quern_error *err)
+{
+    *failed = QUERN_NONE;
+    if (!need_bridge(kv))
+        return qn_fail_memory(err, "keys and values between two devices");
+    for (uint32_t i = 0; i < kv->layout->n_moves; i++) {
+        const struct qn_kv_move *move = &kv->layout->moves[i];
+        if (move->group != g)
+            continue;
+        struct {
+            struct qn_plan_device *device;
+            struct quern_buffer *pool;
+            uint64_t offset;
+        } at[QN_PHASES];
+        for (int phase = 0; phase < QN_PHASES; phase++) {
+            const uint32_t h = move->home[phase], d = kv->home_owner[h], n = kv->layout->pages_per_pool[g];
+            at[phase].device = &devices[d];
+            at[phase].pool = kv->buffers[d][h][page / n];
+            at[phase].offset = page % n * kv->layout->home[h].page_bytes + move->offset[phase];
+        }
+        const enum qn_phase from = to == QN_PHASE_DECODE ? QN_PHASE_PREFILL : QN_PHASE_DECODE;
+        struct qn_plan_device *culprit;
+        struct quern_error detail = {0};
+        enum quern_status status =
+            qn_transfer(at[from].device, at[from].pool, at[from].offset, at[to].device, at[to].pool,
+                        at[to].offset, kv->bridge, move->bytes, &culprit, &detail);
+        if (status) {
+            *failed = (uint32_t)(culprit - devices);
             return qn_fail(err, status, "KV cache: %s", detail.text);
         }
     }

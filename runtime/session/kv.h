@@ -29,6 +29,7 @@ struct qn_kv {
     uint32_t home_group[QN_MAX_HOMES]; /* copies of the layout, to free without it */
     uint32_t home_owner[QN_MAX_HOMES];
     uint32_t n_homes;
+    void *bridge; /* between the places of two phases: room for the longest move; NULL: none yet */
 };
 
 void qn_kv_init(struct qn_kv *kv, const struct quern_callbacks *cb, const struct qn_kv_layout *layout,
@@ -44,6 +45,10 @@ void qn_kv_release(struct qn_kv *kv, uint32_t group, uint32_t page);
 /* Copies a page's contents in every home of the group. No step is running. */
 enum quern_status qn_kv_copy(struct qn_kv *kv, uint32_t group, uint32_t to, uint32_t from, uint32_t *failed,
                              struct quern_error *err);
+/* Brings a page's contents to where one phase has them from where the other one does. No step is running;
+ * `devices` are the model's, those of the storage. */
+enum quern_status qn_kv_move(struct qn_kv *kv, struct qn_plan_device *devices, uint32_t group, uint32_t page,
+                             enum qn_phase to, uint32_t *failed, struct quern_error *err);
 /* Bytes of the pools that this device has allocated. */
 uint64_t qn_kv_bytes(const struct qn_kv *kv, const struct quern_device *device);
 

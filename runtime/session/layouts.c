@@ -25,6 +25,11 @@ static bool multiplies(const struct quern_node *node, int place)
            (node->op == QUERN_OP_MOE_MATMUL && place >= 1 && place <= 2);
 }
 
+static bool computes(const struct quern_model *model, uint32_t device, uint32_t node)
+{
+    return model->place[QN_PHASE_DECODE][node] == device || model->place[QN_PHASE_PREFILL][node] == device;
+}
+
 void qn_choose_layouts(const struct quern_model *model, uint32_t device, uint8_t *layout)
 {
     enum { WANTED = 1, REFUSED = 2 };
@@ -44,7 +49,7 @@ void qn_choose_layouts(const struct quern_model *model, uint32_t device, uint8_t
             bool table = node->op == QUERN_OP_EMBED && i == 0;
             if (!wants || !(multiplies(node, i) || table) || !has_whole_groups(value, tensor))
                 layout[value->weight] |= REFUSED;
-            else if (multiplies(node, i) && model->place[n] == device)
+            else if (multiplies(node, i) && computes(model, device, n))
                 layout[value->weight] |= WANTED;
         }
     }

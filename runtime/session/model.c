@@ -63,8 +63,8 @@ static struct qn_plan_params params_of(struct quern_model *model, struct qn_vari
     return (struct qn_plan_params){.graph = &model->graph,
                                    .devices = model->plan_devices,
                                    .n_devices = model->n_devices,
-                                   .place = model->place,
-                                   .kv = &variant->kv,
+                                   .place = model->place[qn_phase_of(bucket)],
+                                   .kv = variant->kv.layer[qn_phase_of(bucket)],
                                    .max_tokens = bucket,
                                    .max_outputs = many_outputs ? most : 1,
                                    .n_ctx = model->facts.n_ctx,
@@ -116,9 +116,14 @@ enum quern_status qn_model_variant(struct quern_model *model, enum quern_format 
         return qn_fail_memory(err, "plans");
     variant->k_format = k_format;
     variant->v_format = v_format;
-    enum quern_status status =
-        qn_kv_layout_make(&model->cb, &model->graph.view, model->place, model->plan_devices, model->n_devices,
-                          k_format, v_format, size, &variant->kv, err);
+    const struct qn_kv_layout_params params = {.graph = &model->graph.view,
+                                               .place = {model->place[0], model->place[1]},
+                                               .devices = model->plan_devices,
+                                               .n_devices = model->n_devices,
+                                               .k_format = k_format,
+                                               .v_format = v_format,
+                                               .size = size};
+    enum quern_status status = qn_kv_layout_make(&model->cb, &variant->kv, &params, err);
     if (!status && (status = limit_tokens(model, variant, err)))
         qn_kv_layout_finish(&model->cb, &variant->kv);
     if (status) {
@@ -200,11 +205,12 @@ enum quern_status qn_model_plan(struct quern_model *model, struct qn_variant *va
     return status;
 }
 
-void qn_model_set_place(struct quern_model *model, const uint8_t *place)
+void qn_model_set_place(struct quern_model *model, const uint8_t *const place[QN_PHASES])
 {
     retire_variants(model);
     model->generation++;
-    memcpy(model->place, place, model->graph.view.n_nodes);
+    for (int phase = 0; phase < QN_PHASES; phase++)
+        memcpy(model->place[phase], place[phase], model->graph.view.n_nodes);
 }
 
 /* Places the nodes on the devices other than `without` (QUERN_NONE: on all). On failure nothing has changed.
@@ -215,13 +221,17 @@ static enum quern_status place_nodes(struct quern_model *model, uint32_t without
     memcpy(devices, model->plan_devices, sizeof devices);
     if (without != QUERN_NONE)
         devices[without].handle = NULL;
-    uint8_t *place = qn_zalloc(&model->cb, model->graph.view.n_nodes, 1);
+    const uint32_t n_nodes = model->graph.view.n_nodes;
+    uint8_t *place = qn_zalloc(&model->cb, (size_t)n_nodes, QN_PHASES);
     if (!place)
         return qn_fail_memory(err, "placement");
-    enum quern_status status =
-        qn_place(&model->cb, &model->graph.view, devices, model->n_devices, place, err);
+    uint8_t *const of[QN_PHASES] = {place, place + n_nodes};
+    enum quern_status status = QUERN_OK;
+    for (int phase = 0; phase < QN_PHASES && !status; phase++)
+        status = qn_place(&model->cb, &model->graph.view, devices, model->n_devices, (enum qn_phase)phase,
+                          of[phase], err);
     if (!status)
-        qn_model_set_place(model, place);
+        qn_model_set_place(model, (const uint8_t *const[QN_PHASES]){of[0], of[1]});
     qn_free(&model->cb, place);
     return status;
 }
@@ -248,6 +258,23 @@ bool qn_model_drop_device(struct quern_model *model, uint32_t device, enum quern
 
 /* ---- opening and closing ---- */
 
+/* Bytes of the "prefill=" or "decode=" in front of an id, for a device that stands in elsewhere; 0: none. */
+static size_t read_phase(const char *id, size_t len, uint32_t *stands_in)
+{
+    static const struct {
+        const char *prefix;
+        uint32_t stands_in;
+    } phases[] = {{"prefill=", 1u << QN_PHASE_DECODE}, {"decode=", 1u << QN_PHASE_PREFILL}};
+    for (size_t i = 0; i < QN_LEN(phases); i++) {
+        size_t n = strlen(phases[i].prefix);
+        *stands_in = phases[i].stands_in;
+        if (len > n && memcmp(id, phases[i].prefix, n) == 0)
+            return n;
+    }
+    *stands_in = 0;
+    return 0;
+}
+
 /* Opens the devices of a list of ids with commas. One that fails is logged and left out, as long as another
  * is there; *last is how the last one failed. */
 static enum quern_status open_list(struct quern_model *model, const struct qn_drivers *drivers,
@@ -255,6 +282,8 @@ static enum quern_status open_list(struct quern_model *model, const struct qn_dr
 {
     for (const char *id = ids;; id++) {
         size_t len = strcspn(id, ",");
+        uint32_t stands_in;
+        const size_t prefix = read_phase(id, len, &stands_in);
         if (model->n_devices == QN_MAX_DEVICES)
             return qn_fail(err, QUERN_ERR_PARAM, "more than %d devices in \"%s\"", QN_MAX_DEVICES, ids);
         struct qn_device *device = &model->devices[model->n_devices];
@@ -266,9 +295,12 @@ static enum quern_status open_list(struct quern_model *model, const struct qn_dr
             status = open_list(model, drivers, chosen, last, err);
             if (status)
                 return status;
-        } else if ((status = qn_device_open(&model->cb, drivers, id, len, device, &detail)) == QUERN_OK) {
-            model->plan_devices[model->n_devices++] = (struct qn_plan_device){
-                .driver = device->driver, .handle = device->handle, .caps = device->caps};
+        } else if ((status = qn_device_open(&model->cb, drivers, id + prefix, len - prefix, device,
+                                            &detail)) == QUERN_OK) {
+            model->plan_devices[model->n_devices++] = (struct qn_plan_device){.driver = device->driver,
+                                                                              .handle = device->handle,
+                                                                              .stands_in = stands_in,
+                                                                              .caps = device->caps};
         } else if (status == QUERN_ERR_PARAM || status == QUERN_ERR_CANCELLED) { /* the caller's doing */
             return qn_fail(err, status, "%s", detail.text);
         } else {
@@ -356,9 +388,11 @@ static enum quern_status build(struct quern_model *model, const struct quern_mod
                        "%s: tokenizer.ggml.tokens has %u entries, token_embd.weight only %u rows",
                        qn_gguf_name(gguf), quern_vocab_size(&model->vocab), model->facts.n_vocab);
     model->max_outputs = choose_max_outputs(model->facts.n_vocab);
-    model->place = qn_zalloc(&model->cb, model->graph.view.n_nodes, 1);
-    if (!model->place)
-        return qn_fail_memory(err, "placement");
+    for (int phase = 0; phase < QN_PHASES; phase++) {
+        model->place[phase] = qn_zalloc(&model->cb, model->graph.view.n_nodes, 1);
+        if (!model->place[phase])
+            return qn_fail_memory(err, "placement");
+    }
     status = open_devices(model, params, err);
     if (!status)
         status = place_nodes(model, QUERN_NONE, err);
@@ -374,6 +408,20 @@ static enum quern_status name_kept(struct quern_model *model, const char *path, 
         return qn_fail_memory(err, "a file name");
     snprintf(model->keep_path, size, "%s%s", path, end);
     return QUERN_OK;
+}
+
+/* So that a model that opens has its weights where they are needed. */
+static enum quern_status load_weights(struct quern_model *model, enum qn_phase phase, struct quern_error *err)
+{
+    struct quern_error detail = {0};
+    enum quern_status status;
+    uint32_t device;
+    do {
+        device = model->place[phase][0];
+        status = equip_device(model, device, 0, 0, &detail);
+    } while (status && status != QUERN_ERR_CANCELLED &&
+             qn_model_drop_device(model, device, status, detail.text));
+    return status ? qn_fail(err, status, "%s", detail.text) : QUERN_OK;
 }
 
 enum quern_status quern_model_open(struct quern_model **out, struct quern_source source,
@@ -408,15 +456,8 @@ enum quern_status quern_model_open(struct quern_model **out, struct quern_source
         status = quern_cache_open(&model->cache, params->cache_dir, params->cache_limit, &cb, err);
     if (!status)
         status = build(model, params, err);
-    if (!status) { /* so that a model that opens has its weights where they are needed */
-        struct quern_error detail = {0};
-        do
-            status = equip_device(model, model->place[0], 0, 0, &detail);
-        while (status && status != QUERN_ERR_CANCELLED &&
-               qn_model_drop_device(model, model->place[0], status, detail.text));
-        if (status)
-            qn_fail(err, status, "%s", detail.text);
-    }
+    for (int phase = 0; phase < QN_PHASES && !status; phase++)
+        status = load_weights(model, (enum qn_phase)phase, err);
     if (status)
         quern_model_destroy(&model);
     else
@@ -438,7 +479,8 @@ void quern_model_destroy(struct quern_model **out)
     free_variants(model);
     close_devices(model);
     quern_cache_close(&model->cache);
-    qn_free(&cb, model->place);
+    for (int phase = 0; phase < QN_PHASES; phase++)
+        qn_free(&cb, model->place[phase]);
     qn_free(&cb, model->keep_path);
     qn_graph_finish(&cb, &model->graph);
     qn_vocab_handle_finish(&model->vocab);
@@ -504,6 +546,20 @@ const struct quern_device_desc *quern_model_device(const struct quern_model *mod
 {
     uint32_t count, d = find_device(model, index, &count);
     return d < model->n_devices ? &model->devices[d].desc : NULL;
+}
+
+uint32_t quern_model_device_work(const struct quern_model *model, uint32_t index)
+{
+    static const uint32_t bits[QN_PHASES] = {
+        [QN_PHASE_DECODE] = QUERN_WORK_DECODE, [QN_PHASE_PREFILL] = QUERN_WORK_PREFILL};
+    struct qn_mutex *lock = (struct qn_mutex *)(uintptr_t)&model->lock;
+    uint32_t count, work = 0, d = find_device(model, index, &count);
+    qn_mutex_lock(lock);
+    for (int phase = 0; phase < QN_PHASES && d < model->n_devices; phase++)
+        if (memchr(model->place[phase], (int)d, model->graph.view.n_nodes))
+            work |= bits[phase];
+    qn_mutex_unlock(lock);
+    return work;
 }
 
 uint32_t quern_model_phases(const struct quern_model *model, uint32_t index, struct quern_phase *phases,

@@ -14,7 +14,7 @@
 
 enum { QN_N_BUCKETS = 10 }; /* 1, 2, 4, ... 512 tokens */
 
-/* Plans and KV layout for one pair of KV formats. */
+/* Plans and KV layout of both phases for one pair of KV formats. */
 struct qn_variant {
     struct qn_variant *next;
     enum quern_format k_format, v_format;
@@ -76,7 +76,7 @@ struct quern_model {
     uint32_t n_devices;
     struct qn_weights weights[QN_MAX_DEVICES];
     uint64_t n_steps, step_ns; /* steps so far; time of the last one of few tokens */
-    uint8_t *place;            /* node -> device */
+    uint8_t *place[QN_PHASES]; /* node -> device */
     uint32_t generation;       /* counts changes of devices or placement */
     struct qn_variant *variants;
     struct qn_variant *retired; /* of earlier generations: sessions may still hold their layouts */
@@ -98,7 +98,7 @@ void qn_model_end_marks(struct quern_model *model, bool passed);
  * The reason is logged. */
 bool qn_model_drop_device(struct quern_model *model, uint32_t device, enum quern_status status,
                           const char *reason);
-/* Replaces the placement: place[node], of devices that are in use and can run the node. */
-void qn_model_set_place(struct quern_model *model, const uint8_t *place);
+/* Replaces the placement: place[phase][node], of devices that are in use and can run the node. */
+void qn_model_set_place(struct quern_model *model, const uint8_t *const place[QN_PHASES]);
 
 #endif

@@ -88,6 +88,7 @@ static enum quern_status follow_model(struct quern_session *s, struct quern_erro
     s->generation = s->model->generation;
     for (uint32_t i = 0; i < s->n_seqs; i++) {
         s->seqs[i].kv_len = 0;
+        memset(s->seqs[i].held, 0, sizeof s->seqs[i].held);
         for (uint32_t g = 0; g < QUERN_MAX_KV_GROUPS; g++)
             memset(s->seqs[i].pages[g], 0xff, s->max_pages * sizeof *s->seqs[i].pages[g]);
     }
@@ -486,6 +487,7 @@ enum quern_status quern_session_fork(struct quern_session *s, uint32_t dst, uint
     memcpy(to->tokens, from->tokens, from->len * sizeof *to->tokens);
     to->len = from->len;
     to->kv_len = from->kv_len;
+    memcpy(to->held, from->held, sizeof to->held);
     uint32_t n_pages = (from->kv_len + QN_PAGE_TOKENS - 1) / QN_PAGE_TOKENS;
     for (uint32_t g = 0; g < s->variant->kv.n_groups; g++)
         for (uint32_t p = 0; p < n_pages; p++) {

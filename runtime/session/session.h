@@ -15,9 +15,10 @@ struct qn_sequence {
     int32_t *tokens; /* [n_ctx] */
     uint32_t len;
     uint32_t kv_len;
-    uint32_t flying;  /* tokens of steps under way, after kv_len */
-    uint32_t pending; /* tokens of the step in the making, after those */
-    uint32_t row;     /* of the step's tables */
+    uint32_t held[QN_PHASES]; /* of those, how many lie where the phase has them; kv_len in one or in both */
+    uint32_t flying;          /* tokens of steps under way, after kv_len */
+    uint32_t pending;         /* tokens of the step in the making, after those */
+    uint32_t row;             /* of the step's tables */
     bool in_step;
     uint32_t *pages[QUERN_MAX_KV_GROUPS]; /* [max_pages]; QUERN_NONE: none, or freed */
 };
@@ -26,6 +27,7 @@ struct qn_sequence {
 struct qn_flight {
     struct quern_step *step;            /* the step block */
     uint32_t *seqs;                     /* sequences in the step, by row */
+    enum qn_phase phase;                /* valid from the start on */
     struct qn_plan_place token, result; /* see struct qn_plan_run */
     struct qn_plan *plan;               /* valid while the lock is held that was when it started */
     struct qn_plan_ticket ticket;

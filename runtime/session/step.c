@@ -106,11 +106,34 @@ static enum quern_status take_pages(struct quern_session *s, struct qn_sequence 
     return QUERN_OK;
 }
 
+/* Brings what a phase misses of a sequence from where the other phase has it. A page comes whole: the other
+ * phase holds more of it, and what sequences share is the same. */
+static enum quern_status bring_pages(struct quern_session *s, struct qn_sequence *seq, enum qn_phase phase,
+                                     uint32_t *failed, struct quern_error *err)
+{
+    if (s->variant->kv.n_moves == 0 || seq->held[phase] >= seq->kv_len)
+        return QUERN_OK;
+    for (uint32_t g = 0; g < s->variant->kv.n_groups; g++)
+        for (uint32_t p = seq->held[phase] / QN_PAGE_TOKENS; p <= (seq->kv_len - 1) / QN_PAGE_TOKENS; p++) {
+            if (seq->pages[g][p] == QUERN_NONE) /* passed by a window */
+                continue;
+            enum quern_status status =
+                qn_kv_move(&s->kv, s->model->plan_devices, g, seq->pages[g][p], phase, failed, err);
+            if (status)
+                return status;
+        }
+    seq->held[phase] = seq->kv_len;
+    return QUERN_OK;
+}
+
 void qn_sequence_cut(struct quern_session *s, struct qn_sequence *seq, uint32_t n)
 {
     if (s->ahead.flight && seq == &s->seqs[s->ahead.seq])
         s->ahead.stale = true;
     uint32_t keep = (n + QN_PAGE_TOKENS - 1) / QN_PAGE_TOKENS;
+    for (int phase = 0; phase < QN_PHASES; phase++)
+        if (seq->held[phase] > n)
+            seq->held[phase] = n;
     for (uint32_t g = 0; g < QUERN_MAX_KV_GROUPS; g++)
         for (uint32_t p = keep; p < s->max_pages; p++)
             if (seq->pages[g][p] != QUERN_NONE) {
@@ -308,10 +331,15 @@ enum quern_status qn_step_start(struct quern_session *s, struct qn_flight *fligh
 {
     const struct quern_step *step = flight->step;
     *failed = QUERN_NONE;
+    flight->phase = qn_phase_of(step->n_tokens);
     enum quern_status status =
         qn_model_plan(s->model, s->variant, step->n_tokens, step->n_outputs, &flight->plan, failed, err);
-    for (uint32_t row = 0; row < step->n_seqs && !status; row++)
-        status = take_pages(s, &s->seqs[flight->seqs[row]], failed, err);
+    for (uint32_t row = 0; row < step->n_seqs && !status; row++) {
+        struct qn_sequence *seq = &s->seqs[flight->seqs[row]];
+        status = bring_pages(s, seq, flight->phase, failed, err);
+        if (!status)
+            status = take_pages(s, seq, failed, err);
+    }
     if (status) {
         qn_model_end_marks(s->model, false);
         return status;
@@ -368,7 +396,7 @@ enum quern_status qn_step_finish(struct quern_session *s, struct qn_flight *flig
         struct qn_sequence *seq = &s->seqs[flight->seqs[row]];
         uint32_t len = quern_step_u32(step, step->kv_len)[row];
         seq->flying -= len - seq->kv_len;
-        seq->kv_len = len;
+        seq->kv_len = seq->held[flight->phase] = len;
         free_passed_pages(s, seq);
     }
     return QUERN_OK;

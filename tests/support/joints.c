@@ -96,6 +96,11 @@ uint32_t qn_group_pages_in_use(const struct quern_session *s, uint32_t group)
     return s->kv.group[group].n_pages - s->kv.group[group].n_free;
 }
 
+void qn_place_both(struct quern_model *model, const uint8_t *place)
+{
+    qn_model_set_place(model, (const uint8_t *const[QN_PHASES]){place, place});
+}
+
 uint32_t qn_pages_in_use(const struct quern_session *s)
 {
     uint32_t n = 0;

@@ -30,6 +30,8 @@ void qn_rows_free(struct qn_rows *rows);
 bool qn_rows_same(const struct qn_rows *a, const struct qn_rows *b);
 /* Whether the last row of logits of a session is row `row`, bit for bit. */
 bool qn_last_row_is(const struct quern_session *s, const struct qn_rows *rows, size_t row);
+/* The same placement for both phases. */
+void qn_place_both(struct quern_model *model, const uint8_t *place);
 /* Pages of the KV cache that sequences hold, in all groups or in one. */
 uint32_t qn_pages_in_use(const struct quern_session *s);
 uint32_t qn_group_pages_in_use(const struct quern_session *s, uint32_t group);

@@ -44,6 +44,21 @@ static void test_walks(void **state)
     }
 }
 
+/* A device for each phase: the one that decodes goes ahead, and prompts come between. */
+static void test_phases(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"llama", "gemma2", "mistral_swa", "qwen3moe"};
+    for (uint32_t i = 0; i < QN_LEN(names); i++) {
+        qn_proxy_reset();
+        qn_proxy(1)->delay_ns = i % 2 ? DELAY_NS : 0;
+        walk_on(names[i], "prefill=proxyA,decode=proxyB", 300 + i, STEPS);
+        assert_true(qn_proxy(1)->tokens > STEPS / 8);
+        assert_int_equal(qn_proxy(0)->tokens, 0);
+        assert_true(qn_proxy(0)->calls[QN_PROXY_RUN] > STEPS / 100);
+    }
+}
+
 /* Devices that cannot, and plans over several devices, go one after another. */
 static void test_without(void **state)
 {
@@ -65,7 +80,7 @@ static void test_faults(void **state)
             qn_proxy_reset();
             qn_proxy(0)->fault_at[faults[f]] = at;
             qn_proxy(0)->fault_status = at % 2 ? QUERN_ERR_DEVICE : QUERN_ERR_LOST;
-            walk_on("llama", "proxyA,proxyB", at, FEW);
+            walk_on("llama", at % 4 < 2 ? "proxyA,proxyB" : "decode=proxyA,prefill=proxyB", at, FEW);
             assert_true(qn_proxy(0)->calls[faults[f]] < at || qn_proxy(1)->calls[QN_PROXY_RUN] > 0);
             assert_true(qn_proxy(0)->tokens + qn_proxy(1)->tokens > 0);
         }
@@ -151,9 +166,13 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_walks),     cmocka_unit_test(test_without),
-        cmocka_unit_test(test_faults),    cmocka_unit_test(test_generation),
-        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_nothing_per_token),
+        cmocka_unit_test(test_walks),
+        cmocka_unit_test(test_phases),
+        cmocka_unit_test(test_without),
+        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_generation),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_nothing_per_token),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

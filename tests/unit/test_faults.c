@@ -53,7 +53,7 @@ static void decode_allocates_nothing(const char *name, const char *device)
     } else {
         assert_int_equal(qn_proxy(0)->calls[QN_PROXY_PREPARE] + qn_proxy(1)->calls[QN_PROXY_PREPARE],
                          prepares);
-        assert_int_equal(qn_proxy(0)->calls[QN_PROXY_RUN], STEPS + 2);
+        assert_int_equal(qn_proxy(0)->calls[QN_PROXY_RUN] + qn_proxy(1)->calls[QN_PROXY_RUN], STEPS + 2);
     }
     quern_session_destroy(&s);
     quern_model_destroy(&model);
@@ -68,6 +68,7 @@ static void test_nothing_per_token(void **state)
     decode_allocates_nothing("llama", "proxyA");
     decode_allocates_nothing("qwen3moe", "proxyA,proxyB");
     decode_allocates_nothing("qllama.Q4_K_M", "proxyA");
+    decode_allocates_nothing("gemma2", "prefill=proxyA,decode=proxyB");
 }
 
 /* ---- split graphs ---- */
@@ -110,7 +111,7 @@ static void split_everywhere(const char *name)
     uint8_t *place = malloc(model->graph.view.n_nodes);
     for (uint32_t number = 0; next_split(&model->graph.view, number, place); number++) {
         uint32_t runs[2] = {qn_proxy(0)->calls[QN_PROXY_RUN], qn_proxy(1)->calls[QN_PROXY_RUN]};
-        qn_model_set_place(model, place);
+        qn_place_both(model, place);
         struct qn_rows rows;
         struct quern_error err = {0};
         enum quern_status status = qn_text_alone(model, NULL, 3, &rows, &err);
@@ -142,6 +143,90 @@ static void test_split_qwen3moe(void **state)
     split_everywhere("qwen3moe");
 }
 
+/* ---- a device for each phase ---- */
+
+/* Prompts and answers by turns: what the other phase has written comes over, and no more runs than needed. */
+static void phases_by_turns(const char *name)
+{
+    static const uint32_t feeds[] = {20, 1, 1, 18, 1, 3, 1}; /* more than 16: prefill */
+    qn_proxy_reset();
+    struct qn_rows want = expected_rows(name, 14);
+    struct quern_model *model = qn_proxy_open(name, "prefill=proxyA,decode=proxyB", NULL);
+    struct quern_session *s;
+    struct quern_error err = {0};
+    assert_int_equal(quern_session_create(&s, model, quern_session_params(.n_seqs = 2), &err), QUERN_OK);
+    int32_t ids[QN_TEXT_ROWS];
+    qn_text(ids, QN_TEXT_ROWS, 14);
+    uint32_t at = 0;
+    for (size_t i = 0; i < QN_LEN(feeds); i++) {
+        const uint32_t runs[2] = {qn_proxy(0)->calls[QN_PROXY_RUN], qn_proxy(1)->calls[QN_PROXY_RUN]};
+        assert_int_equal(quern_session_feed(s, 0, ids + at, feeds[i], &err), QUERN_OK);
+        at += feeds[i];
+        assert_true(qn_last_row_is(s, &want, at - 1));
+        assert_int_equal(qn_proxy(0)->calls[QN_PROXY_RUN], runs[0] + (feeds[i] > 16));
+        assert_int_equal(qn_proxy(1)->calls[QN_PROXY_RUN], runs[1] + (feeds[i] <= 16));
+    }
+    assert_int_equal(quern_model_device_work(model, 0), QUERN_WORK_PREFILL);
+    assert_int_equal(quern_model_device_work(model, 1), QUERN_WORK_DECODE);
+    assert_int_equal(quern_model_device_work(model, 2), 0);
+    /* a fork shares pages that only one phase has, and both go on */
+    assert_int_equal(quern_session_truncate(s, 0, 41, &err), QUERN_OK);
+    assert_int_equal(quern_session_fork(s, 1, 0, &err), QUERN_OK);
+    for (uint32_t seq = 2; seq-- > 0;) {
+        assert_int_equal(quern_session_feed(s, seq, ids + 41, 1, &err), QUERN_OK);
+        assert_true(qn_last_row_is(s, &want, 41));
+    }
+    assert_int_equal(quern_session_truncate(s, 0, 10, &err), QUERN_OK);
+    assert_int_equal(quern_session_feed(s, 0, ids + 10, 17, &err), QUERN_OK);
+    assert_true(qn_last_row_is(s, &want, 26));
+    assert_int_equal(quern_session_feed(s, 1, ids + 42, 1, &err), QUERN_OK);
+    assert_true(qn_last_row_is(s, &want, 42));
+    quern_session_destroy(&s);
+    quern_model_destroy(&model);
+    qn_rows_free(&want);
+}
+
+static void test_phases(void **state)
+{
+    phases_by_turns("llama");
+    phases_by_turns("gemma2");
+    phases_by_turns("qwen3moe");
+}
+
+/* Either of them fails, and the other one does both. */
+static void test_phases_take_over(void **state)
+{
+    static const enum qn_proxy_fault faults[] = {QN_PROXY_OPEN, QN_PROXY_CREATE, QN_PROXY_PREPARE,
+                                                 QN_PROXY_RUN, QN_PROXY_WAIT};
+    struct qn_rows want = expected_rows("gemma2", 15);
+    for (unsigned bad = 0; bad < 2; bad++)
+        for (size_t f = 0; f < QN_LEN(faults); f++)
+            for (uint32_t n = 1; n <= 3; n += 2) {
+                qn_proxy_reset();
+                qn_proxy(bad)->fault_at[faults[f]] = n;
+                qn_proxy(bad)->fault_status = QUERN_ERR_LOST;
+                qn_proxy(0)->max_pool_bytes = qn_proxy(1)->max_pool_bytes = 1;
+                struct qn_test_heap heap;
+                qn_test_heap_init(&heap);
+                struct quern_model *model = qn_proxy_open("gemma2", "prefill=proxyA,decode=proxyB", &heap.cb);
+                struct quern_error err = {0};
+                struct qn_rows rows;
+                if (qn_text_alone(model, quern_session_params(.n_batch = 20), 15, &rows, &err) ||
+                    !qn_rows_same(&rows, &want))
+                    fail_msg("device %u, fault %zu, call %u: %s", bad, f, n, err.text);
+                bool failed = qn_proxy(bad)->calls[faults[f]] >= n;
+                assert_int_equal(quern_model_device_count(model), failed ? 1 : 2);
+                if (failed)
+                    assert_int_equal(quern_model_device_work(model, 0),
+                                     QUERN_WORK_PREFILL | QUERN_WORK_DECODE);
+                assert_true(failed || n > 1);
+                quern_model_destroy(&model);
+                assert_int_equal(heap.n_live, 0);
+                qn_rows_free(&rows);
+            }
+    qn_rows_free(&want);
+}
+
 /* A session follows its model to another placement in the middle of a text. */
 static void test_place_changes(void **state)
 {
@@ -157,7 +242,7 @@ static void test_place_changes(void **state)
     for (uint32_t i = 0; i < QN_TEXT_ROWS; i++) {
         if (i % 4 == 0) {
             next_split(&model->graph.view, i % 8 == 0 ? i : model->graph.view.n_nodes + 1 + i % 5, place);
-            qn_model_set_place(model, place);
+            qn_place_both(model, place);
         }
         assert_int_equal(quern_session_feed(s, 0, &ids[i], 1, &err), QUERN_OK);
         assert_true(qn_last_row_is(s, &want, i));
@@ -302,7 +387,7 @@ static void other_takes_over(enum qn_proxy_fault what, uint32_t n, enum quern_st
     uint8_t place[64];
     if (split && quern_model_device_count(model) == 2) {
         next_split(&model->graph.view, model->graph.view.n_nodes + 5, place);
-        qn_model_set_place(model, place);
+        qn_place_both(model, place);
     }
     enum quern_status result = qn_text_alone(model, quern_session_params(.n_batch = 16), 10, &rows, &err);
     if (result || !qn_rows_same(&rows, want))
@@ -681,6 +766,8 @@ int main(void)
         cmocka_unit_test(test_split_llama),
         cmocka_unit_test(test_split_gemma2),
         cmocka_unit_test(test_split_qwen3moe),
+        cmocka_unit_test(test_phases),
+        cmocka_unit_test(test_phases_take_over),
         cmocka_unit_test(test_place_changes),
         cmocka_unit_test(test_small_buffers),
         cmocka_unit_test(test_sessions_share_plans),

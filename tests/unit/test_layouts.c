@@ -176,7 +176,11 @@ static void test_parts(void **state)
     }
     *value = whole;
     for (uint32_t i = 0; i < model->graph.view.n_nodes; i++)
-        model->place[i] = 1; /* on another device */
+        model->place[QN_PHASE_PREFILL][i] = 1; /* on another device, in one phase */
+    qn_choose_layouts(model, 0, layout);
+    assert_int_equal(layout[value->weight], QUERN_LAYOUT_ROWS16);
+    for (uint32_t i = 0; i < model->graph.view.n_nodes; i++)
+        model->place[QN_PHASE_DECODE][i] = 1; /* in both */
     qn_choose_layouts(model, 0, layout);
     for (size_t t = 0; t < qn_gguf_n_tensors(model->file.gguf); t++)
         assert_int_equal(layout[t], QUERN_LAYOUT_FILE);

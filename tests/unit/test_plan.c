@@ -122,13 +122,115 @@ static void test_place(void **state)
     assert_true(graph.view.n_nodes <= sizeof place);
 
     struct qn_plan_device two[2] = {fake_device(&some), fake_device(&all)};
-    assert_int_equal(qn_place(&cb, &graph.view, two, 2, place, &err), QUERN_OK);
+    assert_int_equal(qn_place(&cb, &graph.view, two, 2, QN_PHASE_DECODE, place, &err), QUERN_OK);
     for (uint32_t n = 0; n < graph.view.n_nodes; n++)
         assert_int_equal(place[n], 1); /* one device for all, where there is one */
 
     two[1] = fake_device(&some);
-    assert_int_equal(qn_place(&cb, &graph.view, two, 2, place, &err), QUERN_ERR_UNSUPPORTED);
+    assert_int_equal(qn_place(&cb, &graph.view, two, 2, QN_PHASE_DECODE, place, &err), QUERN_ERR_UNSUPPORTED);
     assert_non_null(strstr(err.text, "attention"));
+    qn_graph_finish(&cb, &graph);
+}
+
+/* Devices that stand in: each phase has its own, as long as that is there. */
+static void test_place_phases(void **state)
+{
+    (void)state;
+    struct qn_graph graph;
+    build_graph(&graph);
+    const struct quern_driver all = {.supports = supports_all}, some = {.supports = supports_no_attention};
+    struct qn_plan_device devices[3] = {fake_device(&all), fake_device(&some), fake_device(&all)};
+    devices[0].stands_in = 1u << QN_PHASE_DECODE;
+    uint8_t place[64];
+    struct quern_error err;
+    const struct {
+        bool has[3];
+        uint8_t wanted[QN_PHASES];
+    } cases[] = {{{true, true, true}, {[QN_PHASE_DECODE] = 2, [QN_PHASE_PREFILL] = 0}},
+                 {{false, true, true}, {2, 2}},
+                 {{true, true, false}, {0, 0}}};
+    for (size_t i = 0; i < QN_LEN(cases); i++) {
+        struct qn_plan_device present[3];
+        memcpy(present, devices, sizeof present);
+        for (int d = 0; d < 3; d++)
+            present[d].handle = cases[i].has[d] ? devices[d].handle : NULL;
+        for (int phase = 0; phase < QN_PHASES; phase++) {
+            assert_int_equal(qn_place(&cb, &graph.view, present, 3, (enum qn_phase)phase, place, &err),
+                             QUERN_OK);
+            for (uint32_t n = 0; n < graph.view.n_nodes; n++)
+                assert_int_equal(place[n], cases[i].wanted[phase]);
+        }
+    }
+    assert_int_equal(qn_phase_of(1), QN_PHASE_DECODE);
+    for (uint32_t n = 1; n <= QN_MAX_BUCKET; n++) /* a plan serves one phase */
+        assert_int_equal(qn_phase_of(n), qn_phase_of(qn_bucket(n)));
+    qn_graph_finish(&cb, &graph);
+}
+
+static enum quern_status make_layout(struct qn_kv_layout *layout, const struct qn_graph *graph,
+                                     const uint8_t *decode, const uint8_t *prefill,
+                                     const struct qn_plan_device *devices, uint32_t n_devices,
+                                     enum quern_format k_format, enum quern_format v_format,
+                                     struct qn_kv_size size, struct quern_error *err)
+{
+    return qn_kv_layout_make(
+        &cb, layout,
+        &(struct qn_kv_layout_params){.graph = &graph->view,
+                                      .place = {[QN_PHASE_DECODE] = decode, [QN_PHASE_PREFILL] = prefill},
+                                      .devices = devices,
+                                      .n_devices = n_devices,
+                                      .k_format = k_format,
+                                      .v_format = v_format,
+                                      .size = size},
+        err);
+}
+
+/* Where phases place attention on different devices, each has a home of its own, and the moves between them
+ * cover every layer that is not in one place. */
+static void test_kv_phases(void **state)
+{
+    (void)state;
+    struct qn_graph graph;
+    build_graph(&graph);
+    const struct quern_driver all = {.supports = supports_all};
+    const struct qn_plan_device devices[2] = {fake_device(&all), fake_device(&all)};
+    const uint32_t n_kv = graph.view.n_kv;
+    uint8_t place[QN_PHASES][64];
+    struct qn_kv_layout layout;
+    struct quern_error err;
+    for (uint32_t elsewhere = 0; elsewhere < 1u << n_kv;
+         elsewhere++) { /* bit per layer that is on device 1 */
+        for (uint32_t n = 0; n < graph.view.n_nodes; n++) {
+            uint32_t l = qn_node_kv_layer(quern_graph_node(&graph.view, n));
+            place[QN_PHASE_DECODE][n] = 0;
+            place[QN_PHASE_PREFILL][n] = l != QUERN_NONE && elsewhere >> l & 1;
+        }
+        assert_int_equal(make_layout(&layout, &graph, place[QN_PHASE_DECODE], place[QN_PHASE_PREFILL],
+                                     devices, 2, QUERN_F16, QUERN_Q8_0, (struct qn_kv_size){1, 100}, &err),
+                         QUERN_OK);
+        uint64_t moved = 0, expected = 0;
+        for (uint32_t i = 0; i < layout.n_moves; i++) {
+            const struct qn_kv_move *move = &layout.moves[i];
+            moved += move->bytes;
+            for (int phase = 0; phase < QN_PHASES; phase++) {
+                const struct qn_kv_home *home = &layout.home[move->home[phase]];
+                assert_int_equal(home->group, move->group);
+                assert_int_equal(home->owner, phase == QN_PHASE_PREFILL);
+                assert_int_equal(home->access, 1u << home->owner);
+                assert_true(move->offset[phase] + move->bytes <= home->page_bytes);
+            }
+        }
+        for (uint32_t l = 0; l < n_kv; l++) {
+            const struct quern_kv_binding *decode = &layout.layer[QN_PHASE_DECODE][l];
+            const struct quern_kv_binding *prefill = &layout.layer[QN_PHASE_PREFILL][l];
+            assert_int_equal(decode->home != prefill->home, elsewhere >> l & 1);
+            assert_int_equal(decode->v_offset - decode->k_offset, prefill->v_offset - prefill->k_offset);
+            if (elsewhere >> l & 1)
+                expected += 2 * QN_PAGE_TOKENS * (32 * 2 + 34);
+        }
+        assert_true(moved >= expected && moved < expected + 512 * n_kv);
+        qn_kv_layout_finish(&cb, &layout);
+    }
     qn_graph_finish(&cb, &graph);
 }
 
@@ -144,11 +246,10 @@ static void test_kv_layout(void **state)
     const struct qn_kv_size size = {1, 4096};
     struct quern_error err;
     assert_int_equal(
-        qn_kv_layout_make(&cb, &graph.view, place, devices, 2, QUERN_F16, QUERN_Q8_0, size, &layout, &err),
-        QUERN_OK);
+        make_layout(&layout, &graph, place, place, devices, 2, QUERN_F16, QUERN_Q8_0, size, &err), QUERN_OK);
     assert_int_equal(layout.n_groups, 2); /* full attention, and a window of 16 */
     assert_int_equal(layout.n_homes, 2);
-    assert_int_equal(layout.layer[0].v_offset - layout.layer[0].k_offset, 2 * 32 * QN_PAGE_TOKENS * 2);
+    assert_int_equal(layout.layer[0][0].v_offset - layout.layer[0][0].k_offset, 2 * 32 * QN_PAGE_TOKENS * 2);
     assert_true(layout.home[0].page_bytes >= 2 * QN_PAGE_TOKENS * (32 * 2 + 34));
     assert_true(layout.home[0].page_bytes * layout.pages_per_pool[0] <= devices[0].caps.max_buffer_bytes);
     assert_int_equal(layout.pages_per_pool[0], 4096 / QN_PAGE_TOKENS + 2);
@@ -161,17 +262,16 @@ static void test_kv_layout(void **state)
         const struct quern_node *node = quern_graph_node(&graph.view, n);
         place[n] = node->op == QUERN_OP_ATTENTION && node->layer == 1;
     }
-    assert_int_equal(
-        qn_kv_layout_make(&cb, &graph.view, place, devices, 2, QUERN_F32, QUERN_F32, size, &layout, &err),
-        QUERN_OK);
-    const struct qn_kv_home *home = &layout.home[layout.layer[1].home];
+    assert_int_equal(make_layout(&layout, &graph, place, place, devices, 2, QUERN_F32, QUERN_F32, size, &err),
+                     QUERN_OK);
+    const struct qn_kv_home *home = &layout.home[layout.layer[0][1].home];
     assert_int_equal(home->owner, 1);
     assert_int_equal(home->access, 3);
-    assert_int_equal(layout.home[layout.layer[0].home].access, 1);
+    assert_int_equal(layout.home[layout.layer[0][0].home].access, 1);
     qn_kv_layout_finish(&cb, &layout);
 
     assert_int_equal(
-        qn_kv_layout_make(&cb, &graph.view, place, devices, 2, QUERN_Q4_0, QUERN_F32, size, &layout, &err),
+        make_layout(&layout, &graph, place, place, devices, 2, QUERN_Q4_0, QUERN_F32, size, &err),
         QUERN_ERR_UNSUPPORTED);
     qn_graph_finish(&cb, &graph);
 }
@@ -189,9 +289,8 @@ static void test_kv_pools(void **state)
     struct qn_kv_size size = {8, 4096};
     struct quern_error err;
     device.caps.max_pools = 3;
-    assert_int_equal(
-        qn_kv_layout_make(&cb, &graph.view, place, &device, 1, QUERN_F16, QUERN_F16, size, &layout, &err),
-        QUERN_OK);
+    assert_int_equal(make_layout(&layout, &graph, place, place, &device, 1, QUERN_F16, QUERN_F16, size, &err),
+                     QUERN_OK);
     uint64_t pages = 8 * (4096 / QN_PAGE_TOKENS + 2);
     assert_true(layout.pages_per_pool[0] * 3 >= pages && (layout.pages_per_pool[0] - 1) * 3 < pages);
     assert_true(qn_kv_layout_holds(&layout, size));
@@ -201,14 +300,12 @@ static void test_kv_pools(void **state)
     device.caps.max_pool_bytes = layout.home[0].page_bytes * (layout.pages_per_pool[0] - 1);
     qn_kv_layout_finish(&cb, &layout);
 
-    assert_int_equal(
-        qn_kv_layout_make(&cb, &graph.view, place, &device, 1, QUERN_F16, QUERN_F16, size, &layout, &err),
-        QUERN_ERR_UNSUPPORTED);
+    assert_int_equal(make_layout(&layout, &graph, place, place, &device, 1, QUERN_F16, QUERN_F16, size, &err),
+                     QUERN_ERR_UNSUPPORTED);
     assert_non_null(strstr(err.text, "fewer or shorter sequences"));
     device.caps.max_pools = 0; /* any number of small ones */
-    assert_int_equal(
-        qn_kv_layout_make(&cb, &graph.view, place, &device, 1, QUERN_F16, QUERN_F16, size, &layout, &err),
-        QUERN_OK);
+    assert_int_equal(make_layout(&layout, &graph, place, place, &device, 1, QUERN_F16, QUERN_F16, size, &err),
+                     QUERN_OK);
     assert_true(layout.pages_per_pool[0] <= 4096 / QN_PAGE_TOKENS + 2);
     assert_true(qn_kv_layout_holds(&layout, size));
     qn_kv_layout_finish(&cb, &layout);
@@ -234,7 +331,7 @@ static void test_plan(void **state)
                                         .devices = devices,
                                         .n_devices = 2,
                                         .place = place,
-                                        .kv = &layout,
+                                        .kv = layout.layer[0],
                                         .max_tokens = 8,
                                         .max_outputs = 4};
         struct qn_plan *plan;
@@ -289,8 +386,10 @@ int main(void)
 {
     cb = qn_callbacks_resolve(NULL);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_memory),    cmocka_unit_test(test_buckets),  cmocka_unit_test(test_place),
-        cmocka_unit_test(test_kv_layout), cmocka_unit_test(test_kv_pools), cmocka_unit_test(test_plan),
+        cmocka_unit_test(test_memory),    cmocka_unit_test(test_buckets),
+        cmocka_unit_test(test_place),     cmocka_unit_test(test_place_phases),
+        cmocka_unit_test(test_kv_phases), cmocka_unit_test(test_kv_layout),
+        cmocka_unit_test(test_kv_pools),  cmocka_unit_test(test_plan),
         cmocka_unit_test(test_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

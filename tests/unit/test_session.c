@@ -586,7 +586,7 @@ static void test_spans(void **state)
             for (uint32_t i = 0; i < n_nodes && d == 1; i++)
                 place[i] = i / 5 % 2;
             if (d == 1)
-                qn_model_set_place(model, place);
+                qn_place_both(model, place);
             struct quern_trace *trace;
             struct quern_error err = {0};
             assert_int_equal(quern_trace_create(&trace, NULL, &err), QUERN_OK);

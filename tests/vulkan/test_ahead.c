@@ -40,14 +40,15 @@ static void close_model(struct qn_test_heap *heap, struct quern_model **model)
 }
 
 /* Both sessions on one model, going ahead, against each on its own without. */
-static void walk_on(const char *name, const char *layer, const char *submit_us, uint32_t seed)
+static void walk_on(const char *name, const char *device, const char *layer, const char *submit_us,
+                    uint32_t seed)
 {
     struct qn_walk_step got[STEPS], expected[STEPS];
     struct qn_test_heap heap[3];
     qn_layer_set(NULL, layer);
     struct quern_model *apart[] = {open_on(&heap[0], name, "vulkan", NULL),
                                    open_on(&heap[1], name, "vulkan", NULL)};
-    struct quern_model *model = open_on(&heap[2], name, "vulkan", submit_us);
+    struct quern_model *model = open_on(&heap[2], name, device, submit_us);
     struct qn_walk_params params = {
         .model = {apart[0], apart[1]}, .seed = seed, .n_ctx = {70, 400}, .n = STEPS};
     qn_walk(&params, expected);
@@ -64,16 +65,26 @@ static void walk_on(const char *name, const char *layer, const char *submit_us, 
 static void test_walks(void **state)
 {
     (void)state;
-    walk_on("llama", NULL, NULL, 1);
-    walk_on("gemma2", NULL, NULL, 2); /* sliding windows */
+    walk_on("llama", "vulkan", NULL, NULL, 1);
+    walk_on("gemma2", "vulkan", NULL, NULL, 2); /* sliding windows */
 }
 
 /* Memory of its own, and submits of their own for what takes longer than a moment. */
 static void test_far(void **state)
 {
     (void)state;
-    walk_on("llama", "deviceType=discrete,discrete=256M", NULL, 3);
-    walk_on("llama", NULL, "200", 4);
+    walk_on("llama", "vulkan", "deviceType=discrete,discrete=256M", NULL, 3);
+    walk_on("llama", "vulkan", NULL, "200", 4);
+}
+
+/* One device for prompts and one for answers: keys and values go over, in memory that the host sees and in
+ * memory that it does not. */
+static void test_phases(void **state)
+{
+    (void)state;
+    static const char two[] = "prefill=vulkan,decode=vulkan";
+    walk_on("gemma2", two, NULL, NULL, 5);
+    walk_on("llama", two, "deviceType=discrete,discrete=256M", NULL, 6);
 }
 
 static void test_lost(void **state)
@@ -110,6 +121,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_walks),
         cmocka_unit_test(test_far),
+        cmocka_unit_test(test_phases),
         cmocka_unit_test(test_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -408,10 +408,15 @@ static int run_model(struct bench *bench, const char *model, int64_t threads)
     term_processor_name(test.cpu, sizeof test.cpu);
     for (uint32_t i = 0; i < quern_model_device_count(loaded.model); i++) {
         const struct quern_device_desc *d = quern_model_device(loaded.model, i);
+        const uint32_t work = quern_model_device_work(loaded.model, i);
+        const char *phase = work == QUERN_WORK_PREFILL  ? "prefill="
+                            : work == QUERN_WORK_DECODE ? "decode="
+                                                        : "";
         size_t n = strlen(test.device), m = strlen(test.backends);
-        snprintf(test.device + n, sizeof test.device - n, "%s%s", n > 0 ? "," : "", d->id);
+        snprintf(test.device + n, sizeof test.device - n, "%s%s%s", n > 0 ? "," : "", phase, d->id);
         if (!strstr(test.backends, d->driver))
-            snprintf(test.backends + m, sizeof test.backends - m, "%s%s", m > 0 ? "," : "", d->driver);
+            snprintf(test.backends + m, sizeof test.backends - m, "%s%s%s", m > 0 ? "," : "", phase,
+                     d->driver);
     }
     code = run_tests(bench, &loaded, test);
     close_model(&loaded);

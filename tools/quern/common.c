@@ -15,7 +15,8 @@ const struct arg_option model_arg[1] = {
 };
 
 const struct arg_option load_args[10] = {
-    {"--device", ARG_TEXT, AT(device), "LIST", "devices to use, most wanted first; see quern device list"},
+    {"--device", ARG_TEXT, AT(device), "LIST",
+     "devices to use, most wanted first, for one phase as prefill=ID or decode=ID; see quern device list"},
     {"--profile", ARG_FILE, AT(profile), "FILE",
      "a device profile that counts more than all others; see quern device check"},
     {"-t, --threads", ARG_INT, AT(threads), "N", "processor threads; 0: one for each fast core", 0, 4096},

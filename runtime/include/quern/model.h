@@ -117,8 +117,9 @@ struct quern_model;
 struct quern_model_params {
     const struct quern_callbacks *callbacks; /* NULL: none; copied */
     /* "auto", an id from the device list, "vulkan:part of a device's name", or several with commas, most
-     * wanted first. auto: the GPU that the helper measured to be faster than the processor, never one that
-     * software plays; else, and without helper or cache_dir, the processor. */
+     * wanted first. "prefill=" or "decode=" before an id: in the other phase the device does only what no
+     * other can. auto: what the helper measured to be the fastest for each phase, of the GPUs, never one that
+     * software plays, and the processor; without helper or cache_dir, the processor. */
     const char *device;
     uint32_t n_ctx;     /* longest context that sessions may ask for; 0: what the model was trained for */
     uint32_t n_threads; /* of the CPU; 0: one for each fast core, as far as a container's quota goes */
@@ -177,6 +178,11 @@ QUERN_API const struct quern_vocab *quern_model_vocab(const struct quern_model *
  * was dropped is no longer counted; the reason was logged. */
 QUERN_API uint32_t quern_model_device_count(const struct quern_model *model);
 QUERN_API const struct quern_device_desc *quern_model_device(const struct quern_model *model, uint32_t index);
+
+/* What the index-th device in use computes, all of it or a part: bits. 0: it waits for another one to fail.
+ */
+enum quern_work { QUERN_WORK_DECODE = 1, QUERN_WORK_PREFILL = 2 };
+QUERN_API uint32_t quern_model_device_work(const struct quern_model *model, uint32_t index);
 
 /* What the index-th device in use has spent on getting ready so far, part by part; how many parts there are.
  */
