@@ -1,4 +1,6 @@
-/* What --device auto takes: the device that is fastest at what people do, as measured or as profiles say. */
+/* What --device auto takes: for each phase the device that is fastest, as measured or as profiles say. */
+#include "device/auto.h"
+
 #include "device/bringup.h"
 #include "device/trial.h"
 
@@ -7,65 +9,87 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Seconds for a prompt of 512 tokens and an answer of 128, for a million weights. */
-static double seconds(double prefill, double decode)
+/* ---- choosing ---- */
+
+/* What people do: tokens of a prompt, and of an answer. */
+static const double TOKENS[QN_PHASES] = {[QN_PHASE_DECODE] = 128, [QN_PHASE_PREFILL] = 512};
+/* Two devices must be so much faster than one: each has the weights, and keys and values go over. */
+static const double TWO_DEVICES = 1.1;
+
+/* Seconds for a million weights; INFINITY: it is not used. One that is preferred takes none, and the
+ * processor is there if nothing is known of it. */
+static double seconds(const struct qn_candidate *candidates, uint32_t i, enum qn_phase phase)
 {
-    return 512 / prefill + 128 / decode;
+    const double rate = candidates[i].rate[phase];
+    if (candidates[i].wish[phase] == QN_WISH_PREFER)
+        return 0;
+    if (candidates[i].wish[phase] == QN_WISH_AVOID || (rate <= 0 && i > 0))
+        return INFINITY;
+    return rate > 0 ? TOKENS[phase] / rate : 1e9;
 }
 
-bool qn_rating_is_faster(const struct qn_rating *rating)
+void qn_auto_choose(const struct qn_candidate *candidates, uint32_t n, uint32_t chosen[QN_PHASES])
 {
-    const double *rate = rating->rate;
-    return rate[QN_DECODE] > 0 && rate[QN_PREFILL] > 0 &&
-           seconds(rate[QN_PREFILL], rate[QN_DECODE]) < seconds(rate[QN_CPU_PREFILL], rate[QN_CPU_DECODE]);
+    double best = INFINITY;
+    chosen[QN_PHASE_DECODE] = chosen[QN_PHASE_PREFILL] = 0;
+    for (uint32_t prefill = 0; prefill < n; prefill++)
+        for (uint32_t decode = 0; decode < n; decode++) {
+            double time =
+                seconds(candidates, prefill, QN_PHASE_PREFILL) + seconds(candidates, decode, QN_PHASE_DECODE);
+            if (prefill != decode)
+                time *= TWO_DEVICES;
+            if (time < best) {
+                best = time;
+                chosen[QN_PHASE_PREFILL] = prefill;
+                chosen[QN_PHASE_DECODE] = decode;
+            }
+        }
 }
 
 /* ---- what profiles say ---- */
 
-/* About using the device: of both phases, that which says more. */
-enum wish { MEASURE, PREFER, AVOID };
-
 struct said {
-    enum wish wish;
-    double decode, prefill; /* as in struct qn_rates; 0: nothing */
+    enum qn_wish wish[QN_PHASES];
+    double rate[QN_PHASES]; /* as in struct qn_candidate */
 };
 
-static void take_setting(const struct quern_setting *setting, enum wish wish[2], struct said *said)
+static void take_setting(const struct quern_setting *setting, struct said *said)
 {
-    static const char *const names[] = {"placement.decode", "placement.prefill"};
-    for (size_t k = 0; k < QN_LEN(names); k++)
-        if (strcmp(setting->name, names[k]) == 0)
-            wish[k] = strcmp(setting->value, "avoid") == 0    ? AVOID
-                      : strcmp(setting->value, "prefer") == 0 ? PREFER
-                                                              : MEASURE;
-    if (strcmp(setting->name, QN_COSTS_DECODE) == 0)
-        said->decode = strtod(setting->value, NULL) / QN_RATE_BYTES;
-    else if (strcmp(setting->name, QN_COSTS_PREFILL) == 0)
-        said->prefill = strtod(setting->value, NULL) / QN_RATE_OPS;
+    static const struct {
+        const char *placement, *costs;
+        double unit; /* of costs, for a million weights times tokens */
+    } names[QN_PHASES] = {[QN_PHASE_DECODE] = {"placement.decode", QN_COSTS_DECODE, QN_RATE_BYTES},
+                          [QN_PHASE_PREFILL] = {"placement.prefill", QN_COSTS_PREFILL, QN_RATE_OPS}};
+    for (int phase = 0; phase < QN_PHASES; phase++)
+        if (strcmp(setting->name, names[phase].placement) == 0)
+            said->wish[phase] = strcmp(setting->value, "avoid") == 0    ? QN_WISH_AVOID
+                                : strcmp(setting->value, "prefer") == 0 ? QN_WISH_PREFER
+                                                                        : QN_WISH_MEASURE;
+        else if (strcmp(setting->name, names[phase].costs) == 0)
+            said->rate[phase] = strtod(setting->value, NULL) / names[phase].unit;
 }
 
 static struct said what_is_said(const struct qn_bringup *bringup, uint32_t index)
 {
-    enum wish wish[2] = {MEASURE, MEASURE};
-    struct said said = {MEASURE, 0, 0};
+    struct said said = {0};
     struct qn_settings settings;
     struct quern_error err;
     if (qn_bringup_settings(bringup, index, &settings, &err))
         return said;
     for (uint32_t i = 0; i < settings.n; i++)
-        take_setting(&settings.item[i], wish, &said);
+        take_setting(&settings.item[i], &said);
     qn_settings_finish(bringup->cb, &settings);
-    said.wish = wish[0] > wish[1] ? wish[0] : wish[1];
     return said;
 }
 
-static struct said what_is_said_of_processor(const struct qn_bringup *bringup)
+static struct said what_is_said_of_processor(const struct quern_callbacks *cb,
+                                             const struct qn_drivers *drivers)
 {
-    struct said said = {MEASURE, 0, 0};
+    struct said said = {0};
     struct qn_bringup processor;
     struct quern_error err;
-    const struct quern_driver *driver = qn_driver_builtin(bringup->cb, "cpu");
-    if (!driver || qn_bringup_init(&processor, bringup->cb, bringup->drivers, driver, false, &err))
+    const struct quern_driver *driver = qn_driver_builtin(cb, "cpu");
+    if (!driver || qn_bringup_init(&processor, cb, drivers, driver, false, &err))
         return said;
     if (processor.listing.n > 0)
         said = what_is_said(&processor, 0);
@@ -73,90 +97,117 @@ static struct said what_is_said_of_processor(const struct qn_bringup *bringup)
     return said;
 }
 
-/* ---- rating ---- */
+/* ---- finding out ---- */
 
-/* Measured, but for what the profiles say of the device and of the processor. */
-static enum quern_status rate(struct qn_bringup *bringup, uint32_t index, const struct said *said,
-                              struct qn_rating *rating, struct quern_error *err)
+struct search {
+    const struct quern_callbacks *cb;
+    struct said processor;
+    struct qn_candidate candidates[QN_MAX_DEVICES]; /* the processor first */
+    uint32_t n;
+};
+
+/* Rates of a candidate: measured, but for what the profiles say of it and of the processor. */
+static enum quern_status find_rates(struct search *search, struct qn_bringup *bringup, uint32_t index,
+                                    const struct said *said, struct qn_candidate *candidate,
+                                    struct quern_error *err)
 {
-    const struct said processor = what_is_said_of_processor(bringup);
-    const double given[QN_RATES] = {[QN_DECODE] = said->decode,
-                                    [QN_PREFILL] = said->prefill,
-                                    [QN_CPU_DECODE] = processor.decode,
-                                    [QN_CPU_PREFILL] = processor.prefill};
+    struct qn_candidate *processor = &search->candidates[0];
+    struct qn_rating rating = {{0}};
     bool all = true;
-    for (size_t i = 0; i < QN_RATES; i++)
-        all &= given[i] > 0;
-    enum quern_status status = all ? QUERN_OK : qn_bringup_rating(bringup, index, rating, err);
-    for (size_t i = 0; i < QN_RATES; i++)
-        if (given[i] > 0)
-            rating->rate[i] = given[i];
+    for (int phase = 0; phase < QN_PHASES; phase++)
+        all &= said->rate[phase] > 0 && search->processor.rate[phase] > 0;
+    enum quern_status status = all ? QUERN_OK : qn_bringup_rating(bringup, index, &rating, err);
+    const double measured[QN_PHASES] = {rating.rate[QN_DECODE], rating.rate[QN_PREFILL]};
+    const double of_processor[QN_PHASES] = {rating.rate[QN_CPU_DECODE], rating.rate[QN_CPU_PREFILL]};
+    for (int phase = 0; phase < QN_PHASES; phase++) {
+        candidate->rate[phase] = said->rate[phase] > 0 ? said->rate[phase] : measured[phase];
+        if (search->processor.rate[phase] <= 0 && of_processor[phase] > processor->rate[phase])
+            processor->rate[phase] = of_processor[phase]; /* what disturbs it makes it slower */
+    }
     return status;
 }
 
-/* Seconds that the device takes, INFINITY: it is not used. One that is preferred takes none. */
-static double seconds_of(struct qn_bringup *bringup, uint32_t index, const char *id)
+static bool is_usable(const struct search *search, struct qn_bringup *bringup, uint32_t index,
+                      const struct said *said, const char *id)
 {
-    const struct quern_device_info *info = &bringup->listing.infos[index];
-    const struct quern_callbacks *cb = bringup->cb;
+    const char *name = bringup->listing.infos[index].name;
     struct qn_verdict verdict = {.good = false};
-    struct qn_rating rating;
     struct quern_error err = {0};
-    bool known;
-    const struct said said = what_is_said(bringup, index);
-    if (said.wish == AVOID) {
-        qn_log(cb, QUERN_LOG_INFO, "auto: %s (%s) is not used: its profile avoids it", id, info->name);
-        return INFINITY;
-    }
-    if (qn_bringup_verdict(bringup, index, true, &verdict, &known, &err) || !verdict.good) {
-        qn_log(cb, QUERN_LOG_INFO, "auto: %s (%s) is not used: %s", id, info->name,
+    bool known, avoided = true;
+    for (int phase = 0; phase < QN_PHASES; phase++)
+        avoided &= said->wish[phase] == QN_WISH_AVOID;
+    if (avoided)
+        qn_log(search->cb, QUERN_LOG_INFO, "auto: %s (%s) is not used: its profile avoids it", id, name);
+    else if (qn_bringup_verdict(bringup, index, true, &verdict, &known, &err) || !verdict.good)
+        qn_log(search->cb, QUERN_LOG_INFO, "auto: %s (%s) is not used: %s", id, name,
                verdict.reason[0] ? verdict.reason : err.text);
-        return INFINITY;
-    }
-    if (said.wish == PREFER) {
-        qn_log(cb, QUERN_LOG_INFO, "auto: %s (%s) is preferred by its profile", id, info->name);
-        return 0;
-    }
-    if (rate(bringup, index, &said, &rating, &err)) {
-        qn_log(cb, QUERN_LOG_INFO, "auto: %s (%s) is not measured: %s", id, info->name, err.text);
-        return INFINITY;
-    }
-    const double *rates = rating.rate;
-    bool faster = qn_rating_is_faster(&rating);
-    qn_log(
-        cb, QUERN_LOG_INFO,
-        "auto: %s (%s) is %s than the processor: decode %.4g to %.4g, prefill %.4g to %.4g million weights/s",
-        id, info->name, faster ? "faster" : "slower", rates[QN_DECODE], rates[QN_CPU_DECODE],
-        rates[QN_PREFILL], rates[QN_CPU_PREFILL]);
-    return faster ? seconds(rates[QN_PREFILL], rates[QN_DECODE]) : INFINITY;
+    else
+        return true;
+    return false;
 }
 
-/* ---- choosing ---- */
-
-/* Puts the driver's fastest device first where it is faster than the processor and what was found before. */
-static void consider(struct qn_bringup *bringup, double *best, char ids[QN_AUTO_SIZE])
+/* Adds a device to those that may be chosen. */
+static void consider(struct search *search, struct qn_bringup *bringup, uint32_t index)
 {
-    for (uint32_t i = 0; i < bringup->listing.n; i++) {
-        char id[64];
-        if (!qn_device_is_hardware(bringup->listing.infos[i].type) || !qn_bringup_confined(bringup))
-            continue;
-        qn_device_write_id(bringup, i, id, sizeof id);
-        double time = seconds_of(bringup, i, id);
-        if (time < *best) {
-            *best = time;
-            snprintf(ids, QN_AUTO_SIZE, "%s,cpu", id);
-        }
-    }
+    const char *name = bringup->listing.infos[index].name;
+    struct qn_candidate candidate = {.rate = {0}};
+    struct quern_error err = {0};
+    const struct said said = what_is_said(bringup, index);
+    qn_device_write_id(bringup, index, candidate.id, sizeof candidate.id);
+    if (!is_usable(search, bringup, index, &said, candidate.id))
+        return;
+    memcpy(candidate.wish, said.wish, sizeof candidate.wish);
+    bool measure = false;
+    for (int phase = 0; phase < QN_PHASES; phase++)
+        measure |= said.wish[phase] == QN_WISH_MEASURE;
+    if (!measure)
+        qn_log(search->cb, QUERN_LOG_INFO, "auto: %s (%s) is placed by its profile", candidate.id, name);
+    else if (find_rates(search, bringup, index, &said, &candidate, &err))
+        qn_log(search->cb, QUERN_LOG_INFO, "auto: %s (%s) is not measured: %s", candidate.id, name, err.text);
+    else
+        qn_log(search->cb, QUERN_LOG_INFO,
+               "auto: %s (%s) against the processor: decode %.4g to %.4g, prefill %.4g to %.4g million "
+               "weights/s",
+               candidate.id, name, candidate.rate[QN_PHASE_DECODE],
+               search->candidates[0].rate[QN_PHASE_DECODE], candidate.rate[QN_PHASE_PREFILL],
+               search->candidates[0].rate[QN_PHASE_PREFILL]);
+    search->candidates[search->n++] = candidate;
+}
+
+static void consider_driver(struct search *search, struct qn_bringup *bringup)
+{
+    for (uint32_t i = 0; i < bringup->listing.n && search->n < QN_LEN(search->candidates); i++)
+        if (qn_device_is_hardware(bringup->listing.infos[i].type) && qn_bringup_confined(bringup))
+            consider(search, bringup, i);
+}
+
+/* The list of devices for the choice: the processor is always there, to stand in. */
+static void write_ids(const struct qn_candidate *candidates, const uint32_t chosen[QN_PHASES],
+                      char ids[QN_AUTO_SIZE])
+{
+    const char *decode = candidates[chosen[QN_PHASE_DECODE]].id;
+    const char *prefill = candidates[chosen[QN_PHASE_PREFILL]].id;
+    const bool gpu_decodes = chosen[QN_PHASE_DECODE] > 0, gpu_prefills = chosen[QN_PHASE_PREFILL] > 0;
+    if (gpu_decodes && chosen[QN_PHASE_DECODE] == chosen[QN_PHASE_PREFILL])
+        snprintf(ids, QN_AUTO_SIZE, "%s,cpu", decode);
+    else
+        snprintf(ids, QN_AUTO_SIZE, "%s%s%s%s%s%scpu", gpu_prefills ? "prefill=" : "",
+                 gpu_prefills ? prefill : "", gpu_prefills ? "," : "", gpu_decodes ? "decode=" : "",
+                 gpu_decodes ? decode : "", gpu_decodes ? "," : "");
 }
 
 void qn_device_auto(const struct quern_callbacks *cb, const struct qn_drivers *drivers,
                     char ids[QN_AUTO_SIZE])
 {
     static const struct qn_drivers built_in = {0}; /* those that the helper knows */
-    double best = INFINITY;
-    snprintf(ids, QN_AUTO_SIZE, "cpu");
+    struct search search = {.cb = cb, .candidates = {{.id = "cpu"}}, .n = 1};
     bool can_measure = drivers->cache && drivers->helper && drivers->helper[0];
     const struct quern_driver *driver;
+    if (can_measure) {
+        search.processor = what_is_said_of_processor(cb, drivers);
+        memcpy(search.candidates[0].wish, search.processor.wish, sizeof search.processor.wish);
+        memcpy(search.candidates[0].rate, search.processor.rate, sizeof search.processor.rate);
+    }
     for (size_t i = 0; can_measure && qn_driver_at(cb, &built_in, i, &driver); i++) {
         struct qn_bringup bringup;
         struct quern_error err = {0};
@@ -166,8 +217,11 @@ void qn_device_auto(const struct quern_callbacks *cb, const struct qn_drivers *d
             qn_log(cb, QUERN_LOG_INFO, "auto: driver %s: %s", driver->name, err.text);
             continue;
         }
-        consider(&bringup, &best, ids);
+        consider_driver(&search, &bringup);
         qn_bringup_finish(&bringup);
     }
+    uint32_t chosen[QN_PHASES];
+    qn_auto_choose(search.candidates, search.n, chosen);
+    write_ids(search.candidates, chosen, ids);
     qn_log(cb, QUERN_LOG_INFO, "auto: %s", ids);
 }

@@ -59,9 +59,6 @@ void qn_device_write_id(const struct qn_bringup *bringup, uint32_t index, char *
 enum quern_status qn_bringup_rating(struct qn_bringup *bringup, uint32_t index, struct qn_rating *rating,
                                     struct quern_error *err);
 
-/* Whether a device is faster than the processor at what people do. */
-bool qn_rating_is_faster(const struct qn_rating *rating);
-
 /* Forgets all that was found out about drivers. */
 enum quern_status qn_bringup_forget(const struct quern_callbacks *cb, struct quern_cache *cache,
                                     struct quern_error *err);

@@ -52,9 +52,10 @@ bool qn_driver_at(const struct quern_callbacks *cb, const struct qn_drivers *dri
 /* Something of its own to compute with: a GPU or NPU. */
 bool qn_device_is_hardware(uint32_t type);
 
-/* Ids, with commas, of what "auto" stands for: the device that was measured to be the fastest, then the
- * processor. Only the processor without a helper to measure and a cache to keep what it found. */
-enum { QN_AUTO_SIZE = 96 };
+/* What "auto" stands for, as a list of ids with commas: for each phase the device that was measured to be the
+ * fastest, then the processor. Only the processor without a helper to measure and a cache to keep what it
+ * found. */
+enum { QN_AUTO_SIZE = 192 };
 void qn_device_auto(const struct quern_callbacks *cb, const struct qn_drivers *drivers,
                     char ids[QN_AUTO_SIZE]);
 

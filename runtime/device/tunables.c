@@ -9,9 +9,9 @@
 
 /* ---- the runtime's own ---- */
 
-#define PHASE_HELP                                                                                           \
-    "whether --device auto takes the device: measure takes it where it is faster than the processor, avoid " \
-    "never, prefer without measuring"
+#define PHASE_HELP                                                                                          \
+    "whether --device auto takes the device for this: measure takes it where that is faster, avoid never, " \
+    "prefer without measuring"
 
 static const struct quern_tunable own[] = {
     {"placement.decode", QUERN_TUNABLE_WORD, 0, 0, 0, "measure avoid prefer", "measure", PHASE_HELP},

@@ -277,6 +277,16 @@ def test_auto_leaves_software_alone():
         has(p.run("auto", QUERN_CACHE_DIR="off"), "auto: cpu")
 
 
+def choice(rates):
+    """What takes the least time for 512 tokens of a prompt and 128 of an answer."""
+    def seconds(prefill, decode):
+        return (512 / rates[prefill][1] + 128 / rates[decode][0]) * (1 if prefill == decode else 1.1)
+
+    lists = {("cpu", "cpu"): "cpu", ("vulkan", "vulkan"): "vulkan,cpu", ("vulkan", "cpu"): "prefill=vulkan,cpu",
+             ("cpu", "vulkan"): "decode=vulkan,cpu"}
+    return lists[min(lists, key=lambda pair: seconds(*pair))]
+
+
 def test_auto_measures():
     gpu = {"VK_INSTANCE_LAYERS": LAYER, "QUERN_LAYER_DEVICE": "deviceType=discrete"}
     slow = {"QUERN_CPU_ISA": "none", "QUERN_THREADS": "1"}
@@ -284,25 +294,30 @@ def test_auto_measures():
         result = p.run("auto", **gpu, **slow)
         assert asked(result) == ["lists", "tries", "measures"]
         has(result, "weights/s")
-        choice = [line for line in result.lines if re.search("is (faster|slower) than the processor", line)]
-        faster = "is faster" in choice[0]
-        has(result, "auto: vulkan,cpu" if faster else "auto: cpu")
-        decode, cpu, prefill, cpu_prefill = map(float, re.findall(r"([0-9.e+]+) to ([0-9.e+]+)", choice[0])[0] +
-                                                re.findall(r"([0-9.e+]+) to ([0-9.e+]+)", choice[0])[1])
-        assert faster == (512 / prefill + 128 / decode < 512 / cpu_prefill + 128 / cpu)
+        found = [line for line in result.lines if "against the processor" in line]
+        decode, prefill = [[float(x) for x in pair] for pair in re.findall(r"([0-9.e+]+) to ([0-9.e+]+)", found[0])]
+        taken = choice(dict(zip(("vulkan", "cpu"), zip(decode, prefill))))
+        has(result, f"auto: {taken}")
         assert asked(p.run("auto", **gpu, **slow)) == []
-        has(p.run("auto", **gpu, **slow), choice[0].split("auto: ")[1])
+        has(p.run("auto", **gpu, **slow), found[0].split("auto: ")[1])
         # what profiles say of both need not be measured
         costs = ("quern-profile: 1\nname: costs-{0}\nmatch: {{api: {0}}}\noverlay: true\n"
-                 "costs: {{decode: {1} GB/s, prefill: {1} TOP/s}}\n")
+                 "costs: {{decode: {1} GB/s, prefill: {2} GOP/s}}\n")
         folder = p.folder / "profiles"
         folder.mkdir()
-        for gpu_rate, best in (9, "vulkan,cpu"), (3, "cpu"):
-            for api, gigabytes in ("vulkan", gpu_rate), ("cpu", 5):
-                (folder / f"costs-{api}.yaml").write_text(costs.format(api, gigabytes))
+        for decode, prefill, best in ((9, 90, "vulkan,cpu"), (3, 30, "cpu"), (1, 500, "prefill=vulkan,cpu"),
+                                      (50, 1, "decode=vulkan,cpu")):
+            for api, rates in ("vulkan", (decode, prefill)), ("cpu", (5, 50)):
+                (folder / f"costs-{api}.yaml").write_text(costs.format(api, *rates))
             result = p.run("auto", **gpu, QUERN_PROFILE_DIR=str(folder))
             assert asked(result) in (["tries"], [])
-            has(result, f"decode {gpu_rate * 1777.8:.4g} to 8889, prefill", f"auto: {best}")
+            has(result, f"decode {decode * 1777.8:.4g} to 8889, prefill", f"auto: {best}")
+        # and what they wish
+        wishes = "placement: {{prefill: {0}, decode: {1}}}\n"
+        for prefill, decode, best in (("measure", "avoid", "cpu"), ("prefer", "avoid", "prefill=vulkan,cpu"),
+                                      ("prefer", "measure", "vulkan,cpu"), ("avoid", "measure", "decode=vulkan,cpu")):
+            (folder / "costs-vulkan.yaml").write_text(costs.format("vulkan", 40, 40) + wishes.format(prefill, decode))
+            has(p.run("auto", **gpu, QUERN_PROFILE_DIR=str(folder)), f"auto: {best}")
         # a GPU that crashes is no GPU
         p.quern("device", "forget")
         result = p.run("auto", **{**gpu, **fault("vkQueueSubmit=crash")})

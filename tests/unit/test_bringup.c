@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "cache/cache.h"
+#include "device/auto.h"
 #include "device/bringup.h"
 #include "device/trial.h"
 #include "drivers/cpu/cpu.h"
@@ -218,18 +219,45 @@ static void test_import(void **state)
     qn_device_close(&sure);
 }
 
-static void test_faster(void **state)
+/* The processor decodes 10 and prefills 100 million weights a second. */
+static void test_choice(void **state)
 {
     (void)state;
+    static const enum qn_wish M = QN_WISH_MEASURE, P = QN_WISH_PREFER, A = QN_WISH_AVOID;
     const struct {
-        struct qn_rating rating;
-        bool faster;
+        struct qn_candidate others[2]; /* wishes and rates of decode, prefill */
+        uint32_t decode, prefill;
     } cases[] = {
-        {{{20, 200, 10, 100}}, true},  {{{5, 50, 10, 100}}, false}, {{{9, 1000, 10, 100}}, true},
-        {{{2, 1000, 10, 100}}, false}, {{{0, 0, 0, 0}}, false},     {{{10, 100, 10, 100}}, false},
+        {{{.rate = {20, 200}}}, 1, 1},
+        {{{.rate = {5, 50}}}, 0, 0},
+        {{{.rate = {10, 100}}}, 0, 0}, /* no gain */
+        {{{.rate = {0, 0}}}, 0, 0},    /* not measured */
+        {{{.rate = {2, 1000}}}, 0, 1}, /* one for each */
+        {{{.rate = {100, 20}}}, 1, 0},
+        {{{.rate = {9.9, 1000}}}, 1, 1},                      /* two do not pay */
+        {{{.rate = {20, 200}}, {.rate = {30, 300}}}, 2, 2},   /* the faster one */
+        {{{.rate = {200, 200}}, {.rate = {20, 2000}}}, 1, 2}, /* each its own */
+        {{{.wish = {A, A}, .rate = {20, 200}}}, 0, 0},        /* what profiles say */
+        {{{.wish = {P, P}}}, 1, 1},
+        {{{.wish = {A, P}}}, 0, 1},
+        {{{.wish = {M, P}, .rate = {20, 1}}}, 1, 1},
+        {{{.wish = {M, P}, .rate = {1, 1}}}, 0, 1},
+        {{{.wish = {M, A}, .rate = {200, 2000}}}, 1, 0},
     };
-    for (size_t i = 0; i < QN_LEN(cases); i++)
-        assert_int_equal(qn_rating_is_faster(&cases[i].rating), cases[i].faster);
+    struct qn_candidate unknown[2] = {{.id = "cpu"}, {.wish = {M, P}}};
+    uint32_t choice[QN_PHASES];
+    qn_auto_choose(unknown, 2, choice);
+    assert_int_equal(choice[QN_PHASE_DECODE], 0);
+    assert_int_equal(choice[QN_PHASE_PREFILL], 1);
+    for (size_t i = 0; i < QN_LEN(cases); i++) {
+        struct qn_candidate candidates[3] = {
+            {.id = "cpu", .rate = {10, 100}}, cases[i].others[0], cases[i].others[1]};
+        uint32_t chosen[QN_PHASES];
+        qn_auto_choose(candidates, 3, chosen);
+        if (chosen[QN_PHASE_DECODE] != cases[i].decode || chosen[QN_PHASE_PREFILL] != cases[i].prefill)
+            fail_msg("case %zu: decode on %u, prefill on %u", i, chosen[QN_PHASE_DECODE],
+                     chosen[QN_PHASE_PREFILL]);
+    }
 }
 
 /* ---- a driver that needs bring-up ---- */
@@ -416,7 +444,7 @@ int main(void)
         cmocka_unit_test(test_foreign_records),
         cmocka_unit_test(test_trial),
         cmocka_unit_test(test_import),
-        cmocka_unit_test(test_faster),
+        cmocka_unit_test(test_choice),
         cmocka_unit_test(test_strikes),
         cmocka_unit_test(test_unreadable_verdict),
     };
