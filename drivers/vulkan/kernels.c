@@ -62,6 +62,7 @@ struct qn_vk_kernel_info qn_vk_kernel_info(enum qn_vk_kernel kernel)
     info.extension = has_word(info.defines, "COOPMAT2")  ? QN_VK_GLSL_COOPMAT2
                      : has_word(info.defines, "COOPMAT") ? QN_VK_GLSL_COOPMAT
                                                          : QN_VK_PLAIN_GLSL;
+    info.optional = info.extension != QN_VK_PLAIN_GLSL || has_word(info.defines, "DOT8");
     info.for_format =
         !rows[i].formats || asks_for(rows[i].formats, (enum quern_format)(kernel - rows[i].first));
     for (int c = 0; c < n; c++)

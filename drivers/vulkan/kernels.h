@@ -43,6 +43,7 @@ struct qn_vk_kernel_info {
     uint32_t n_words; /* of push constants */
     bool pools;       /* the last buffer is an array of QN_VK_POOLS */
     enum qn_vk_extension extension;
+    bool optional;   /* another kernel can do the same, in floats */
     bool for_format; /* its row asks for it with this number format, or it has none */
 };
 

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,9 +97,34 @@ struct making {
     uint64_t begin_ns;
     struct qn_mutex lock; /* of what follows */
     size_t next, done;
-    enum quern_status status; /* of the first that failed */
+    uint32_t n_given_up;
+    enum qn_vk_kernel given_up; /* the first of these, and why */
+    struct quern_error why;
+    enum quern_status status; /* of the first that failed and is needed */
     struct quern_error err;
 };
+
+/* Whether that is a fault of the kernel, which another one can do without. */
+static bool can_replace(enum qn_vk_kernel kernel, enum quern_status status)
+{
+    return (status == QUERN_ERR_DEVICE || status == QUERN_ERR_UNSUPPORTED) &&
+           qn_vk_kernel_info(kernel).optional;
+}
+
+/* With the lock held. */
+static void note_failure(struct making *m, enum qn_vk_kernel kernel, enum quern_status status,
+                         const struct quern_error *err)
+{
+    if (can_replace(kernel, status)) {
+        if (qn_vk_give_up(&m->device->shaders, kernel) && m->n_given_up++ == 0) {
+            m->given_up = kernel;
+            m->why = *err;
+        }
+    } else if (!m->status) {
+        m->status = status;
+        m->err = *err;
+    }
+}
 
 static void make_some(void *arg)
 {
@@ -110,10 +136,8 @@ static void make_some(void *arg)
         qn_mutex_unlock(&m->lock);
         enum quern_status status = make_pipeline(m->device, pipeline, &err);
         qn_mutex_lock(&m->lock);
-        if (status && !m->status) {
-            m->status = status;
-            m->err = err;
-        }
+        if (status)
+            note_failure(m, pipeline->kernel, status, &err);
         m->done++;
         if (qn_now_ns() - m->begin_ns > PATIENCE_NS)
             qn_progress(m->device->cb, "compile kernels", m->done, m->n);
@@ -127,6 +151,15 @@ static int by_length(const void *a, const void *b)
     const struct qn_vk_pipeline *x = *(struct qn_vk_pipeline *const *)a,
                                 *y = *(struct qn_vk_pipeline *const *)b;
     return x->bytes > y->bytes ? -1 : x->bytes < y->bytes;
+}
+
+static void tell_given_up(const struct making *m)
+{
+    char more[32] = "";
+    if (m->n_given_up > 1)
+        snprintf(more, sizeof more, " (and %u more)", m->n_given_up - 1);
+    qn_log(m->device->cb, QUERN_LOG_WARNING, "%s: kernel %s%s is not used, others serve instead: %s",
+           m->device->facts.properties.deviceName, qn_vk_kernel_info(m->given_up).name, more, m->why.text);
 }
 
 /* Compiles the pipelines on as many threads as there are processors. */
@@ -151,7 +184,10 @@ static enum quern_status make_all(struct quern_device *device, struct qn_vk_pipe
     if (ns > PATIENCE_NS)
         qn_progress(device->cb, "compile kernels", n, n);
     qn_vk_phase_add(device, QN_VK_PHASE_PIPELINES, (uint32_t)making.done, ns);
-    return making.status ? qn_fail(err, making.status, "%s", making.err.text) : QUERN_OK;
+    if (making.status || making.n_given_up == 0)
+        return making.status ? qn_fail(err, making.status, "%s", making.err.text) : QUERN_OK;
+    tell_given_up(&making);
+    return qn_fail(err, QUERN_ERR_UNSUPPORTED, "%s", making.why.text);
 }
 
 /* The dispatch's pipeline, which may be one that is not compiled yet; NULL after a failure. */

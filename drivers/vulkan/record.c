@@ -58,8 +58,8 @@ done:
     return status;
 }
 
-int32_t qn_vk_prepare(struct quern_device *device, const struct quern_segment *segment,
-                      struct quern_prepared **out, struct quern_error *err)
+static enum quern_status prepare(struct quern_device *device, const struct quern_segment *segment,
+                                 struct quern_prepared **out, struct quern_error *err)
 {
     *out = NULL;
     struct quern_prepared *prepared = qn_zalloc(device->cb, 1, sizeof *prepared);
@@ -77,6 +77,18 @@ int32_t qn_vk_prepare(struct quern_device *device, const struct quern_segment *s
         qn_vk_release(device, prepared);
     else
         *out = prepared;
+    return status;
+}
+
+int32_t qn_vk_prepare(struct quern_device *device, const struct quern_segment *segment,
+                      struct quern_prepared **out, struct quern_error *err)
+{
+    enum quern_status status;
+    uint32_t n_given_up;
+    do { /* each time without kernels that the last one had */
+        n_given_up = device->shaders.n_given_up;
+        status = prepare(device, segment, out, err);
+    } while (status && device->shaders.n_given_up > n_given_up);
     return status;
 }
 

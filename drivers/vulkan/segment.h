@@ -102,7 +102,8 @@ struct quern_prepared {
 
 /* ---- pipeline.c ---- */
 
-/* Sets the pipelines of the dispatches; those that are not there yet are compiled, in parallel. */
+/* Sets the pipelines of the dispatches; those that are not there yet are compiled, in parallel. Where
+ * optional kernels fail, they are given up: fails, but what is planned anew does without them. */
 enum quern_status qn_vk_pipelines_get(struct quern_device *device, struct qn_vk_dispatch *dispatches,
                                       size_t n, struct quern_error *err);
 

@@ -214,8 +214,27 @@ static bool has_extension(struct qn_vk_shaders *shaders, enum qn_vk_extension ex
     return answer.yes;
 }
 
+static bool was_given_up(struct qn_vk_shaders *shaders, enum qn_vk_kernel kernel, bool from_now_on)
+{
+    qn_mutex_lock(&shaders->lock);
+    bool given_up = shaders->given_up[kernel];
+    shaders->given_up[kernel] |= from_now_on;
+    shaders->n_given_up += from_now_on && !given_up;
+    qn_mutex_unlock(&shaders->lock);
+    return given_up;
+}
+
+bool qn_vk_give_up(struct qn_vk_shaders *shaders, enum qn_vk_kernel kernel)
+{
+    return !was_given_up(shaders, kernel, true);
+}
+
 bool qn_vk_can_have(struct qn_vk_shaders *shaders, enum qn_vk_kernel kernel, struct quern_error *why)
 {
+    if (was_given_up(shaders, kernel, false)) {
+        qn_fail(why, QUERN_ERR_UNSUPPORTED, "the device does not take it");
+        return false;
+    }
     if (!shaders->folder.path && qn_vk_module_find(kernel))
         return true;
     const struct qn_vk_kernel_info info = qn_vk_kernel_info(kernel);

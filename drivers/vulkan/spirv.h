@@ -24,6 +24,9 @@ struct qn_vk_shaders {
         bool known, yes;
         struct quern_error why_not;
     } answers[QN_VK_EXTENSION_END];
+    /* Of optional kernels: which the device was found not to take. */
+    bool given_up[QN_VK_KERNEL_END];
+    uint32_t n_given_up;
 };
 
 struct qn_vk_spirv {
@@ -38,9 +41,11 @@ enum quern_status qn_vk_shaders_init(struct qn_vk_shaders *shaders, const struct
 void qn_vk_shaders_finish(struct qn_vk_shaders *shaders);
 
 /* Whether the kernel can be had: it is in the program, or the compiler has what it needs, which is tried in
- * little once for each compiler and kept in the cache. Any number of threads may ask at once. why: may be
- * NULL. */
+ * little once for each compiler and kept in the cache; and it was not given up. Any number of threads may ask
+ * at once. why: may be NULL. */
 bool qn_vk_can_have(struct qn_vk_shaders *shaders, enum qn_vk_kernel kernel, struct quern_error *why);
+/* From now on the kernel cannot be had. False: it was given up before. */
+bool qn_vk_give_up(struct qn_vk_shaders *shaders, enum qn_vk_kernel kernel);
 
 /* The kernel's SPIR-V. Any number of threads may ask at once. QUERN_ERR_UNSUPPORTED: it cannot be had, and
  * why; QUERN_ERR_PARAM: from the folder it cannot. */

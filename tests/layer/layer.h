@@ -143,6 +143,8 @@ void qt_hide_tensors(const VkDeviceCreateInfo *info, bool hidden);
 void qt_check_code(const struct qt_device *device, const uint32_t *code, size_t n,
                    const VkSpecializationInfo *special);
 
+bool qt_has_capability(const uint32_t *code, size_t n, uint64_t capability);
+
 /* ---------------------------------------------------------------- tensors.c */
 
 /* The module without loads of tensors, which the caller frees; NULL: it has none. */

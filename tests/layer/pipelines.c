@@ -231,12 +231,27 @@ static void note_pipeline(struct qt_device *device, VkPipelineCache cache_handle
     qt_unlock();
 }
 
+/* Whether the device that is played cannot compile it. */
+static bool is_broken(struct qt_device *device, const VkComputePipelineCreateInfo *info)
+{
+    const struct qt_object *module =
+        qt_object_find(device, VK_OBJECT_TYPE_SHADER_MODULE, QT_ID(info->stage.module));
+    uint64_t capability;
+    if (!qt_setting(QT_SET_brokenCapability, &capability) || !module ||
+        !qt_has_capability(module->data, module->n_data, capability))
+        return false;
+    qt_log("broken capability %u", (unsigned)capability);
+    return true;
+}
+
 static VKAPI_ATTR VkResult VKAPI_CALL create_pipelines(VkDevice handle, VkPipelineCache cache, uint32_t n,
                                                        const VkComputePipelineCreateInfo *infos,
                                                        const VkAllocationCallbacks *alloc, VkPipeline *out)
 {
     struct qt_device *device = qt_device_of(handle);
     VkResult result = qt_before(device, QT_CreateComputePipelines);
+    for (uint32_t i = 0; i < n && result == VK_SUCCESS; i++)
+        result = is_broken(device, &infos[i]) ? VK_ERROR_UNKNOWN : VK_SUCCESS;
     if (result != VK_SUCCESS)
         memset(out, 0, n * sizeof *out);
     else

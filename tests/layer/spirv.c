@@ -212,6 +212,14 @@ static void read_instruction(struct reader *r, uint32_t op, const uint32_t *w, u
 
 /* ---------------------------------------------------------------- checking */
 
+bool qt_has_capability(const uint32_t *code, size_t n, uint64_t capability)
+{
+    for (size_t at = HEADER_WORDS; at + 1 < n && code[at] >> 16 > 0; at += code[at] >> 16)
+        if ((code[at] & 0xffff) == OP_CAPABILITY && code[at + 1] == capability)
+            return true;
+    return false;
+}
+
 void qt_check_code(const struct qt_device *device, const uint32_t *code, size_t n,
                    const VkSpecializationInfo *special)
 {

@@ -148,6 +148,12 @@ static void test_compiler(void **state)
     assert_string_equal(why.text, "there is no kernel matvec8_f16");
     assert_false(qn_vk_can_have(&shaders, QN_VK_MATMUL_COOPMAT + QUERN_BF16, &why)); /* whatever compiler */
     assert_string_equal(why.text, "there is no kernel matmul_coopmat_bf16");
+    assert_true(qn_vk_can_have(&shaders, QN_VK_MATVEC8 + QUERN_Q4_0, NULL));
+    assert_true(qn_vk_give_up(&shaders, QN_VK_MATVEC8 + QUERN_Q4_0));
+    assert_false(qn_vk_give_up(&shaders, QN_VK_MATVEC8 + QUERN_Q4_0));
+    assert_false(qn_vk_can_have(&shaders, QN_VK_MATVEC8 + QUERN_Q4_0, &why));
+    assert_string_equal(why.text, "the device does not take it");
+    assert_true(qn_vk_can_have(&shaders, QN_VK_MATVEC8 + QUERN_Q4_1, NULL));
     qn_vk_shaders_finish(&shaders);
     quern_cache_close(&cache);
     snprintf(command, sizeof command, "rm -r %s", folder);

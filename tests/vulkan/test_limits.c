@@ -18,7 +18,8 @@
 enum { N = QN_GOLDEN_TOKENS, N_BATCH = 40, SKIPPED = 77 };
 
 static struct quern_error err;
-static const char *validate = "0";            /* the setting */
+static const char *validate = "0"; /* the setting */
+static bool exact = true;
 static const struct quern_profiles *profiles; /* NULL: the built-in ones */
 
 static void on_log(void *user, enum quern_log_level level, const char *text)
@@ -30,13 +31,15 @@ static void on_log(void *user, enum quern_log_level level, const char *text)
 
 static enum quern_status open_model(struct qn_test_heap *heap, const char *path, struct quern_model **model)
 {
-    const struct quern_setting settings[] = {{"vk-validate", validate}};
+    /* the last two: kernels that round are all used, where `exact` lets them */
+    const struct quern_setting settings[] = {
+        {"vk-validate", validate}, {"vk-dot8", "1"}, {"kernels.coopmat-on-software", "1"}};
     qn_test_heap_init(heap);
     heap->cb.log = on_log;
     return quern_model_open(model, quern_source_path(path),
                             quern_model_params(.callbacks = &heap->cb, .device = "vulkan",
-                                               .n_ctx = QN_GOLDEN_CTX, .exact = true, .settings = settings,
-                                               .n_settings = 1, .profiles = profiles),
+                                               .n_ctx = QN_GOLDEN_CTX, .exact = exact, .settings = settings,
+                                               .n_settings = QN_LEN(settings), .profiles = profiles),
                             &err);
 }
 
@@ -46,39 +49,60 @@ static void check(enum quern_status status, const char *device, const char *name
         fail_msg("%s, %s: %s", device, name, err.text);
 }
 
-/* The reference's tokens, most in one batch, the rest one by one: every row within the tolerance. */
-static void check_model_with(const char *fault, const char *device, const char *name)
+/* Logits of the reference's tokens [N, n_vocab], most in one batch, the rest one by one. */
+static void read_logits(const struct qn_golden *golden, const char *fault, const char *device, float *logits,
+                        struct qn_test_heap *heap)
 {
-    struct qn_golden golden;
-    if (!qn_golden_load(&golden, name))
-        fail_msg("no reference data for %s", name);
-    qn_layer_set(fault, device);
-    struct qn_test_heap heap;
     struct quern_model *model;
     struct quern_session *session;
-    check(open_model(&heap, golden.model, &model), device, name);
+    qn_layer_set(fault, device);
+    check(open_model(heap, golden->model, &model), device, golden->name);
     check(quern_session_create(&session, model, quern_session_params(.kv_k = QUERN_F32, .kv_v = QUERN_F32),
                                &err),
-          device, name);
-    for (uint32_t at = 0; at < N;) {
+          device, golden->name);
+    for (uint32_t at = 0, n = N_BATCH; at < N; at += n, n = 1) {
         struct quern_item items[N];
-        uint32_t n = at == 0 ? N_BATCH : 1;
         for (uint32_t i = 0; i < n; i++)
-            items[i] = (struct quern_item){.token = golden.tokens[at + i], .logits = true};
-        check(quern_session_eval(session, items, n, &err), device, name);
-        struct qn_golden_diff diff = qn_golden_compare(&golden, quern_session_logits(session, 0), at, n);
-        if (!diff.finite || diff.max > golden.tolerance)
-            fail_msg("%s, %s: row %u is wrong by %g, allowed %g", device, name, diff.worst_row, diff.max,
-                     golden.tolerance);
-        at += n;
+            items[i] = (struct quern_item){.token = golden->tokens[at + i], .logits = true};
+        check(quern_session_eval(session, items, n, &err), device, golden->name);
+        memcpy(logits + (size_t)at * golden->n_vocab, quern_session_logits(session, 0),
+               (size_t)n * golden->n_vocab * sizeof *logits);
     }
     quern_session_destroy(&session);
     quern_model_destroy(&model);
+    assert_int_equal(heap->n_live, 0);
+    if (!qn_layer_clean())
+        fail_msg("%s, %s: see above", device, golden->name);
+}
+
+static float *room_for_logits(const struct qn_golden *golden)
+{
+    float *logits = calloc((size_t)N * golden->n_vocab, sizeof *logits);
+    assert_non_null(logits);
+    return logits;
+}
+
+static void load(struct qn_golden *golden, const char *name)
+{
+    if (!qn_golden_load(golden, name))
+        fail_msg("no reference data for %s", name);
+}
+
+/* Every row within the tolerance. */
+static void check_model_with(const char *fault, const char *device, const char *name)
+{
+    struct qn_golden golden;
+    struct qn_test_heap heap;
+    load(&golden, name);
+    float *logits = room_for_logits(&golden);
+    read_logits(&golden, fault, device, logits, &heap);
+    struct qn_golden_diff diff = qn_golden_compare(&golden, logits, 0, N);
+    if (!diff.finite || diff.max > golden.tolerance)
+        fail_msg("%s, %s: row %u is wrong by %g, allowed %g", device, name, diff.worst_row, diff.max,
+                 golden.tolerance);
     if (heap.n_warnings > 0)
         fail_msg("%s, %s: %s", device, name, heap.warning);
-    assert_int_equal(heap.n_live, 0);
-    if (!qn_layer_clean())
-        fail_msg("%s, %s: see above", device, name);
+    free(logits);
     qn_golden_finish(&golden);
 }
 
@@ -146,6 +170,44 @@ static void test_slow(void **state)
         snprintf(fault, sizeof fault, "vkQueueSubmit@%d=slow", n);
         check_model_with(fault, "deviceType=integrated", "llama");
     }
+}
+
+/* What a driver fails to compile although it has the feature is done as on a device without it, and a line
+ * says so. */
+static void test_broken_kernels(void **state)
+{
+    static const struct {
+        const char *broken, *without;
+    } cases[] = {
+        {"brokenCapability=6019", "shaderIntegerDotProduct=0"},
+        {"brokenCapability=6022", "VK_KHR_cooperative_matrix=0"},
+    };
+    static const char *const names[] = {"qllama.Q4_K_M", "qmoe.Q4_K_M"};
+    size_t n_broken = 0;
+    exact = false;
+    for (size_t i = 0; i < QN_LEN(cases) * QN_LEN(names); i++) {
+        const char *name = names[i % 2], *broken = cases[i / 2].broken;
+        struct qn_golden golden;
+        struct qn_test_heap heap;
+        load(&golden, name);
+        float *logits = room_for_logits(&golden), *expected = room_for_logits(&golden);
+        read_logits(&golden, NULL, cases[i / 2].without, expected, &heap);
+        assert_int_equal(heap.n_warnings, 0);
+        read_logits(&golden, NULL, broken, logits, &heap);
+        bool there = qn_layer_lines("broken capability") > 0;
+        if (!there)
+            printf("skipped %s, %s: no kernel with it is used\n", broken, name);
+        if ((heap.n_warnings > 0) != there || (there && !strstr(heap.warning, "is not used, others serve")))
+            fail_msg("%s, %s: %d warnings, the last: %s", broken, name, heap.n_warnings, heap.warning);
+        if (memcmp(logits, expected, (size_t)N * golden.n_vocab * sizeof *logits) != 0)
+            fail_msg("%s, %s: other numbers than with %s", broken, name, cases[i / 2].without);
+        n_broken += there;
+        free(logits);
+        free(expected);
+        qn_golden_finish(&golden);
+    }
+    exact = true;
+    assert_true(n_broken > 0);
 }
 
 /* A heap of the device's own, with and without a window for the host. */
@@ -334,7 +396,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_phone),         cmocka_unit_test(test_features),
         cmocka_unit_test(test_small_buffers), cmocka_unit_test(test_slow),
         cmocka_unit_test(test_discrete),      cmocka_unit_test(test_missing),
-        cmocka_unit_test(test_small_heap),
+        cmocka_unit_test(test_small_heap),    cmocka_unit_test(test_broken_kernels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
