@@ -320,6 +320,34 @@ def test_dump():
         fails(1, "device", "list", "--replay", path, says=[str(path), says])
 
 
+def as_dump(row):
+    """A line of devices.txt as `quern device dump` writes such a device."""
+    _, kind, vendor, device, name, driver, features, _, _ = row
+    match = {"vendor": vendor, "device_id": device, "driver": driver, "driver_version": "1.2.3"}
+    return {"name": name, "type": kind, "driver_version": driver, "features": features, "identity": "", "memory": 1 << 30,
+            "match": match, "facts": {}}
+
+
+def test_devices():
+    """Each device gets its profile, which says what it must."""
+    lines = (FAULTS.parent / "devices.txt").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.split("|")] for line in lines if not line.startswith("#")]
+    dump = folder() / "dump.json"
+    n = 0
+    for row in rows:
+        api, name, profile, says = row[0], row[4], row[7], row[8]
+        if api == "vulkan" and not has_vulkan():
+            continue
+        dump.write_text(cli.json.dumps({"driver": api, "devices": [as_dump(row)]}), encoding="utf-8")
+        shown = quern("device", "show", api, "--replay", dump, "--json").json()
+        assert shown["name"] == name and shown["profile"] == profile, (row, shown["profile"])
+        values = {s["setting"]: s["value"] for s in shown["settings"]}
+        setting, _, value = says.partition("=")
+        assert not says or values.get(setting) == value, (row, values)
+        n += 1
+    assert n >= 7, n
+
+
 def test_new():
     """The beginning of a profile is a profile, and one for its device."""
     for arguments in (["cpu"], ["vulkan", "--replay", DUMP] if has_vulkan() else ["cpu"]):
