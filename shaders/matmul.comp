@@ -1,7 +1,8 @@
 /* MATMUL and, with -DMOE, MOE_MATMUL, for many columns; what is computed is as in matvec.comp.
  *
  * A workgroup has a tile of ROWS by COLUMNS of the result (lib/tile.glsl). Tiles of W, decoded, and of X pass through
- * shared memory, DEPTH quads of k at a time. With two weights the first half of a tile's rows is W and the second W1.
+ * shared memory, DEPTH quads of k at a time; with SPLIT above 1 the workgroup has a part of k. With two weights the first
+ * half of a tile's rows is W and the second W1.
  *
  * In floats, LANES invocations lie side by side along the rows, each with TM rows LANES apart and TN columns; those of
  * a subgroup have the same columns, so that reading X is a broadcast. With -DDOT8 it is the same in whole numbers of 8
@@ -203,9 +204,13 @@ void store_columns(uint c, Tile tile)
     const uint rows = GATED == 1 ? ROWS / 2 : ROWS;
     for (uint e = gl_LocalInvocationIndex; e < STRIPS * AT_ONCE * rows; e += gl_WorkGroupSize.x) {
         uint r = e % rows, at = e / rows, column = at / AT_ONCE * STRIP + c + at % AT_ONCE;
-        if (is_in_tile(tile, r, column))
-            store_result(tile, r, column,
-                         result_of(tile, r, column, sum_of(at, r), GATED == 1 ? sum_of(at, rows + r) : 0.0));
+        if (is_in_tile(tile, r, column)) {
+            float v = sum_of(at, r), v1 = GATED == 1 ? sum_of(at, rows + r) : 0.0;
+            if (SPLIT == 1)
+                store_result(tile, r, column, result_of(tile, r, column, v, v1));
+            else
+                store_part(tile, r, column, part_of_k(), v, v1);
+        }
     }
 }
 
@@ -216,12 +221,12 @@ void main()
         return;
     uint lane = SUBGROUPS == 1 ? gl_SubgroupInvocationID : gl_LocalInvocationIndex % LANES;
     uint strip = SUBGROUPS == 1 ? gl_SubgroupID : gl_LocalInvocationIndex / LANES;
-    uint n_quads = (k + 3) / 4;
+    uint first_quad = part_begin(part_of_k()) / 4, end_quad = (part_begin(part_of_k() + 1) + 3) / 4;
 #ifdef COOPMAT
     coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator> sum[SUMS];
     [[unroll]] for (uint i = 0; i < SUMS; i++)
         sum[i] = coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>(0.0);
-    for (uint quad = 0; quad < n_quads; quad += DEPTH) {
+    for (uint quad = first_quad; quad < end_quad; quad += DEPTH) {
         barrier();
         load_tiles(quad, tile);
         barrier();
@@ -250,7 +255,7 @@ void main()
     float sum[SUMS];
     [[unroll]] for (uint i = 0; i < SUMS; i++)
         sum[i] = 0.0;
-    for (uint quad = 0; quad < n_quads; quad += DEPTH) {
+    for (uint quad = first_quad; quad < end_quad; quad += DEPTH) {
         barrier();
         load_tiles(quad, tile);
         barrier();

@@ -63,10 +63,16 @@ Tile tile_of(uvec4 words)
     return Tile(words.x, words.y, 0, words.z, words.w);
 }
 
-float finish(const in uint r, const in uint c, const in float v, const in float v1, const in uvec4 words, const in uint of)
+float finish(const in uint r, const in uint c, const in float v, const in float v1, const in uvec4 words, const in uint of,
+             const in uint part)
 {
     Tile tile = tile_of(words);
     product = of;
+    if (SPLIT > 1) {
+        if (is_in_tile(tile, r, c))
+            store_part(tile, r, c, part, v, v1);
+        return 0.0;
+    }
     return is_in_tile(tile, r, c) ? result_of(tile, r, c, v, v1) : 0.0;
 }
 
@@ -94,7 +100,7 @@ void main()
     const uint first_column = 0;
     x_layout = setTensorLayoutDimensionNV(x_layout, COLUMNS, k);
 #else
-    const uint first_column = gl_WorkGroupID.y * COLUMNS;
+    const uint first_column = column_group() * COLUMNS;
     x_layout = setTensorLayoutDimensionNV(x_layout, step_rows(per_output != 0), k);
     x_layout = setTensorLayoutStrideNV(x_layout, 2 * column_stride(), 1);
 #endif
@@ -104,7 +110,8 @@ void main()
     coopmat<float, SCOPE, HEIGHT, COLUMNS, gl_MatrixUseAccumulator> sum, sum1;
     sum = coopmat<float, SCOPE, HEIGHT, COLUMNS, gl_MatrixUseAccumulator>(0.0);
     sum1 = sum;
-    for (uint i = 0; i < k; i += DEPTH) {
+    uint part = part_of_k(), end = part_begin(part + 1);
+    for (uint i = part_begin(part); i < end; i += DEPTH) {
         coopmat<float16_t, SCOPE, HEIGHT, DEPTH, gl_MatrixUseA> a;
         coopmat<float16_t, SCOPE, DEPTH, COLUMNS, gl_MatrixUseB> b;
 #ifdef MOE
@@ -120,6 +127,7 @@ void main()
             sum1 = coopMatMulAdd(a, b, sum1);
         }
     }
-    coopMatPerElementNV(sum, sum, finish, sum1, words_of(tile), product);
-    coopMatPerElementNV(sum, sum, put, words_of(tile), product);
+    coopMatPerElementNV(sum, sum, finish, sum1, words_of(tile), product, part);
+    if (SPLIT == 1)
+        coopMatPerElementNV(sum, sum, put, words_of(tile), product);
 }

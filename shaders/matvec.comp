@@ -1,9 +1,9 @@
 /* MATMUL and, with -DMOE, MOE_MATMUL, for few columns: y = act(softcap((W x + bias) * scale)), or with two weights
  * act(W x + bias) * (W1 x + bias1); residual + residual_scale * that.
  *
- * A workgroup has ROWS rows of W, LANES invocations for each of them or for EACH of them, which share its weights among themselves. Every weight
- * is decoded once for COLUMNS columns. -DDOT8: for activations that quantise.comp rounded to 8 bits. A sum's order depends on
- * the length of the row and on LANES. */
+ * A workgroup has ROWS rows of W, or with SPLIT above 1 a part of them, LANES invocations for each of them or for EACH of
+ * them, which share its weights among themselves. Every weight is decoded once for COLUMNS columns. -DDOT8: for activations
+ * that quantise.comp rounded to 8 bits. A sum's order depends on the length of the row, on LANES and on SPLIT. */
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -87,9 +87,9 @@ void read_block(uint e, uint at)
 /* Sums of this lane for the rows at row_at and the columns that begin at x_at. */
 void add_products(const uint row_at[EACH], const uint x_at[COLUMNS], inout float sum[SUMS])
 {
-    uint at[EACH];
+    uint at[EACH], begin = part_begin(part_of_k()), end = part_begin(part_of_k() + 1);
     if (WHOLE) {
-        for (uint b = 0; b < k / BLOCK_LEN; b++) {
+        for (uint b = begin / BLOCK_LEN; b < end / BLOCK_LEN; b++) {
             [[unroll]] for (uint e = 0; e < EACH; e++) {
                 read_block(e, row_at[e] + b * BLOCK_BYTES);
                 at[e] = 0;
@@ -99,7 +99,7 @@ void add_products(const uint row_at[EACH], const uint x_at[COLUMNS], inout float
         }
         return;
     }
-    for (uint b = gl_LocalInvocationIndex % LANES; b < k / 32; b += LANES) {
+    for (uint b = begin / 32 + gl_LocalInvocationIndex % LANES; b < end / 32; b += LANES) {
         [[unroll]] for (uint e = 0; e < EACH; e++)
             at[e] = row_at[e] + b * 32 / BLOCK_LEN * BLOCK_BYTES;
         [[unroll]] for (uint h = 0; h < 32; h += SUB_LEN)
@@ -110,7 +110,8 @@ void add_products(const uint row_at[EACH], const uint x_at[COLUMNS], inout float
 /* Sums of this lane for the rows at row_at and the columns that begin at x_at. */
 void add_products(const uint row_at[EACH], const uint x_at[COLUMNS], inout float sum[SUMS])
 {
-    for (uint i = 4 * (gl_LocalInvocationIndex % LANES); i < k; i += 4 * LANES) {
+    uint begin = part_begin(part_of_k()), end = part_begin(part_of_k() + 1);
+    for (uint i = begin + 4 * (gl_LocalInvocationIndex % LANES); i < end; i += 4 * LANES) {
         vec4 a[EACH];
         [[unroll]] for (uint e = 0; e < EACH; e++)
             a[e] = weights_of(row_at[e], i);
@@ -133,7 +134,7 @@ void main()
     group = choose_product(group, ROWS);
 #endif
     uint row = group * ROWS + gl_LocalInvocationIndex / LANES; /* the first, of what is bound */
-    uint column = gl_WorkGroupID.y * COLUMNS, expert = 0;
+    uint column = column_group() * COLUMNS, expert = 0;
 #ifdef MOE
     uint n_columns = step_n_tokens * n_used;
     if (column >= n_columns)
@@ -184,13 +185,9 @@ void main()
             v1 += part[part_at(s, 1) + l];
         }
         uint out_row = first_row + of_row, at = (column + c) * n[product] + out_row;
-        v = epilogue(v, v1, out_row, expert);
-#ifndef MOE
-        if (has_residual != 0)
-            v = uintBitsToFloat(extra[at]) + residual_scale * v;
-        store(at, v);
-#else
-        y[at] = v;
-#endif
+        if (SPLIT == 1)
+            store(at, finished(v, v1, out_row, at, expert));
+        else
+            store_sums(column + c, part_of_k(), out_row, v, v1);
     }
 }

@@ -1,5 +1,5 @@
 /* Puts the slots of a step (slot: token * n_used + place) in order of their experts, for the grouped MOE_MATMUL: a
- * stable counting sort by one workgroup. The result, in words: the sizes of the indirect dispatch (x, tiles, 1), where
+ * stable counting sort by one workgroup. The result, in words: the sizes of the indirect dispatch (x, y, 1), where
  * the list begins, a row (expert, first of the list, columns) for each tile of at most TILE slots, and the list. */
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -18,6 +18,7 @@ layout(push_constant) uniform Push {
     uint tile;    /* slots */
     uint groups;  /* workgroups of a tile, x */
     uint list_at; /* word */
+    uint split;   /* workgroups that share a tile, y */
 };
 
 shared uint size[MAX_EXPERTS];  /* slots of each expert */
@@ -51,7 +52,7 @@ void main()
             next += size[e];
         }
         order[0] = groups;
-        order[1] = n_tiles;
+        order[1] = n_tiles * split;
         order[2] = 1;
         order[3] = list_at;
     }

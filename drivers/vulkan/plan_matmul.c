@@ -8,6 +8,9 @@ enum {
     MATVEC_COLUMNS_MAX = 8, /* of a workgroup */
     MATVEC_SHARES = 8,      /* workgroups that there should be */
     MATVEC_SUMS_MAX = 8,    /* of an invocation: 4 KiB of shared memory, with two weights */
+    SPLIT_UNIT = 256,       /* parts of rows are multiples of it, as in product.glsl */
+    SPLIT_CONSTANT = 8,
+    BUSY_INVOCATIONS = 32768,
     MOE_SORT_WORKGROUP = 128,
     MAX_PRODUCTS = 3,    /* of a dispatch */
     SCOPE_WORKGROUP = 2, /* as in SPIR-V */
@@ -255,9 +258,17 @@ static uint64_t most_tiles(const struct qn_vk_plan *p, const struct product *pro
     return n_slots / tile_columns + (n_slots < n_expert ? n_slots : n_expert);
 }
 
+/* Tiles side by side along the columns, at most. */
+static uint64_t across_columns(const struct qn_vk_plan *p, const struct product *product,
+                               const struct tile *tile, uint64_t n_expert)
+{
+    return product->moe ? most_tiles(p, product, n_expert, tile_columns(tile))
+                        : qn_vk_ceil_div(qn_vk_rows(p, qn_vk_value(p, product->x)), tile_columns(tile));
+}
+
 /* Puts the slots of the step in order of their experts: the buffer that tells which. */
 static struct qn_vk_bound plan_sort(struct qn_vk_plan *p, const struct product *product, uint32_t n_expert,
-                                    uint32_t tile_columns, uint32_t groups)
+                                    uint32_t tile_columns, uint32_t groups, uint32_t split)
 {
     uint64_t n_slots = (uint64_t)qn_vk_rows(p, qn_vk_value(p, product->extra)) * product->n_used;
     uint32_t list_at = (uint32_t)(4 + 3 * most_tiles(p, product, n_expert, tile_columns));
@@ -268,47 +279,66 @@ static struct qn_vk_bound plan_sort(struct qn_vk_plan *p, const struct product *
                (1 + qn_vk_ceil_div(n_expert, MOE_SORT_WORKGROUP) * (uint64_t)(MOE_SORT_WORKGROUP + 2)));
     qn_vk_bind_rows(p, d, 1, product->extra, false);
     d->bound[2] = order;
-    const uint32_t words[] = {n_expert, product->n_used, tile_columns, groups, list_at};
+    const uint32_t words[] = {n_expert, product->n_used, tile_columns, groups, list_at, split};
     memcpy(d->words, words, sizeof words);
     order.written = false;
     return order;
 }
 
-/* What the kernels of products bind and are told (lib/product.glsl), for the part of the weight from `first`
- * on. */
-static void bind_product(struct qn_vk_plan *p, struct qn_vk_dispatch *d, const struct product *product,
-                         uint64_t unit, uint64_t first, uint64_t count)
+/* Where a product finds its weights and biases in what is bound. */
+struct places {
+    uint32_t at[MAX_PRODUCTS], bias[MAX_PRODUCTS];
+};
+
+/* The part of the weight from `first` on, and what it is multiplied by. */
+static void bind_weights(struct qn_vk_plan *p, struct qn_vk_dispatch *d, const struct product *product,
+                         uint64_t first, uint64_t bytes, struct places *places)
+{
+    if (product->n > 1)
+        qn_vk_bind_together(p, d, 1, product->weight, product->n, 1, places->at);
+    for (uint32_t i = 0; i < product->n_weights && product->n == 1; i++)
+        places->at[i] = qn_vk_bind_weight(p, d, 1 + i, product->weight[i], first, bytes);
+    qn_vk_bind_rows(p, d, 3, product->x, false);
+    if (product->moe)
+        qn_vk_bind_rows(p, d, 6, product->extra, false);
+    d->bound[8].kind = QN_VK_BOUND_GRIDS;
+}
+
+/* What becomes of the sums (lib/result.glsl), and where that goes. */
+static void bind_results(struct qn_vk_plan *p, struct qn_vk_dispatch *d, const struct product *product,
+                         struct places *places)
+{
+    if (product->n > 1)
+        qn_vk_bind_together(p, d, 4, product->bias, product->n, 4, places->bias);
+    for (uint32_t i = 0; i < product->n_weights && product->n == 1; i++)
+        places->bias[i] = qn_vk_bind_vector(p, d, 4 + i, product->bias[i]);
+    qn_vk_bind_rows(p, d, 6, product->extra, false);
+    qn_vk_bind_rows(p, d, 7, product->out[0], true);
+    for (uint32_t i = 1; i < MAX_PRODUCTS; i++)
+        qn_vk_bind_rows(p, d, 8 + i, product->out[i < product->n ? i : 0], true);
+}
+
+/* Rows of weight number i; 0: there is no such product. */
+static uint32_t rows_of(const struct qn_vk_plan *p, const struct product *product, uint32_t i)
+{
+    return i < product->n ? (uint32_t)qn_vk_value(p, product->weight[i])->dim[1] : 0;
+}
+
+static void tell_kernel(const struct qn_vk_plan *p, struct qn_vk_dispatch *d, const struct product *product,
+                        const struct places *places, uint64_t first, uint64_t count)
 {
     const struct quern_value *w = qn_vk_value(p, product->weight[0]);
-    uint32_t at[MAX_PRODUCTS] = {0}, bias[MAX_PRODUCTS] = {QUERN_NONE, QUERN_NONE, QUERN_NONE};
-    uint32_t n[MAX_PRODUCTS] = {0};
-    if (product->n > 1) {
-        qn_vk_bind_together(p, d, 1, product->weight, product->n, 1, at);
-        qn_vk_bind_together(p, d, 4, product->bias, product->n, 4, bias);
-    }
-    for (uint32_t i = 0; i < product->n_weights && product->n == 1; i++) {
-        at[i] = qn_vk_bind_weight(p, d, 1 + i, product->weight[i], first * unit, count * unit);
-        bias[i] = qn_vk_bind_vector(p, d, 4 + i, product->bias[i]);
-    }
-    qn_vk_bind_rows(p, d, 3, product->x, false);
-    bool extra = qn_vk_bind_rows(p, d, 6, product->extra, false);
-    for (uint32_t i = 0; i < product->n; i++)
-        n[i] = (uint32_t)qn_vk_value(p, product->weight[i])->dim[1];
-    qn_vk_bind_rows(p, d, 7, product->out[0], true);
-    for (uint32_t i = 1; i < MAX_PRODUCTS && !product->moe; i++)
-        qn_vk_bind_rows(p, d, 8 + i, product->out[i < product->n ? i : 0], true);
-    d->bound[8].kind = QN_VK_BOUND_GRIDS;
     const uint32_t words[] = {(uint32_t)w->dim[0],
                               (uint32_t)qn_format_row_bytes(w->format, (uint64_t)w->dim[0]),
-                              n[0],
-                              n[1],
-                              n[2],
-                              at[0],
-                              at[1],
-                              at[2],
-                              bias[0],
-                              bias[1],
-                              bias[2],
+                              rows_of(p, product, 0),
+                              rows_of(p, product, 1),
+                              rows_of(p, product, 2),
+                              places->at[0],
+                              places->at[1],
+                              places->at[2],
+                              places->bias[0],
+                              places->bias[1],
+                              places->bias[2],
                               (uint32_t)first,
                               (uint32_t)count,
                               product->n_weights,
@@ -316,7 +346,7 @@ static void bind_product(struct qn_vk_plan *p, struct qn_vk_dispatch *d, const s
                               qn_vk_per_output(qn_vk_value(p, product->x)),
                               product->n_used,
                               product->per_slot,
-                              extra && !product->moe,
+                              product->extra != QUERN_NONE && !product->moe,
                               qn_vk_word(product->scale),
                               qn_vk_word(product->softcap),
                               qn_vk_word(product->residual_scale)};
@@ -362,8 +392,16 @@ static uint32_t count_groups(const struct qn_vk_plan *p, const struct product *p
     return n;
 }
 
+/* A GPU reads rows along their length; what a processor runs in its vector lanes reads X once for all of them
+ * if they are rows. */
+static uint32_t matvec_lanes(const struct qn_vk_plan *p, uint32_t format)
+{
+    return qn_vk_chosen(&p->device->settings, QN_VK_CHOOSE_MATVEC_LANES, format,
+                        p->device->facts.type == QUERN_DEVICE_SOFTWARE ? 1 : 16);
+}
+
 static struct qn_vk_dispatch *add_matvec(struct qn_vk_plan *p, const struct product *product, uint64_t n_rows,
-                                         bool rounded)
+                                         bool rounded, uint32_t split)
 {
     const struct quern_value *x = qn_vk_value(p, product->x);
     uint32_t format = qn_vk_value(p, product->weight[0])->format;
@@ -376,10 +414,7 @@ static struct qn_vk_dispatch *add_matvec(struct qn_vk_plan *p, const struct prod
     enum qn_vk_kernel kernel = product->moe ? QN_VK_MOE_MATVEC : QN_VK_MATVEC;
     if (rounded)
         kernel = dot8_kernel(product);
-    /* A GPU reads rows along their length; what a processor runs in its vector lanes reads X once for all of
-     * them if they are rows. */
-    uint32_t lanes = qn_vk_chosen(settings, QN_VK_CHOOSE_MATVEC_LANES, format,
-                                  p->device->facts.type == QUERN_DEVICE_SOFTWARE ? 1 : 16);
+    uint32_t lanes = matvec_lanes(p, format);
     while (columns > 1 && !qn_vk_rounds_fit(p, matvec_rounds(k, product->n_weights, columns, lanes, rounded)))
         columns /= 2;
     while (lanes < 16 && !qn_vk_rounds_fit(p, matvec_rounds(k, product->n_weights, columns, lanes, rounded)))
@@ -394,8 +429,9 @@ static struct qn_vk_dispatch *add_matvec(struct qn_vk_plan *p, const struct prod
         each = MATVEC_SUMS_MAX / columns;
     while (each > 1 && count_groups(p, product, n_rows, MATVEC_WORKGROUP * each) < MATVEC_SHARES)
         each /= 2;
-    struct qn_vk_dispatch *d = qn_vk_add(
-        p, kernel + format, count_groups(p, product, n_rows, MATVEC_WORKGROUP / lanes * each), groups);
+    struct qn_vk_dispatch *d =
+        qn_vk_add(p, kernel + format, count_groups(p, product, n_rows, MATVEC_WORKGROUP / lanes * each),
+                  groups * split);
     d->constants[0] = columns;
     d->constants[1] = lanes;
     d->constants[2] = each;
@@ -424,15 +460,14 @@ static void set_tile_constants(const struct qn_vk_facts *facts, const struct til
 }
 
 static struct qn_vk_dispatch *add_matmul(struct qn_vk_plan *p, const struct product *product,
-                                         const struct tile *tile, uint64_t n_rows, uint64_t n_expert)
+                                         const struct tile *tile, uint64_t n_rows, uint64_t n_expert,
+                                         uint32_t split)
 {
-    const struct quern_value *x = qn_vk_value(p, product->x);
     uint32_t format = qn_vk_value(p, product->weight[0])->format;
     struct qn_vk_dispatch *d =
         qn_vk_add(p, tile_kernels[tile->kind][product->moe] + format,
                   count_groups(p, product, n_rows, tile_rows(tile, product->n_weights)),
-                  product->moe ? most_tiles(p, product, n_expert, tile_columns(tile))
-                               : qn_vk_ceil_div(qn_vk_rows(p, x), tile_columns(tile)));
+                  across_columns(p, product, tile, n_expert) * split);
     set_tile_constants(&p->device->facts, tile, product->n_weights == 2, d->constants);
     d->full_subgroups = tile->subgroups;
     return d;
@@ -467,6 +502,103 @@ static struct way choose_way(const struct qn_vk_plan *p, const struct product *p
     return way;
 }
 
+/* ---- split along k ---- */
+
+/* Elements of all results of the node for a token. */
+static uint64_t node_row(const struct qn_vk_plan *p)
+{
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < QUERN_MAX_OUT && p->node->out[i] != QUERN_NONE; i++)
+        n += qn_vk_row(qn_vk_value(p, p->node->out[i]));
+    return n;
+}
+
+/* Invocations of the node's products, if they are not split. Few columns count as one, so that a step has the
+ * same bits in segments for more of them. */
+static uint64_t n_invocations(const struct qn_vk_plan *p, const struct product *product,
+                              const struct way *way, uint64_t n_expert)
+{
+    uint64_t n = node_row(p);
+    if (!way->many)
+        return n * matvec_lanes(p, qn_vk_value(p, product->weight[0])->format);
+    n = product->moe ? rows_of(p, product, 0) : n;
+    return qn_vk_ceil_div(n, tile_rows(&way->tile, product->n_weights)) *
+           across_columns(p, product, &way->tile, n_expert) * way->tile.workgroup;
+}
+
+/* Columns of the result in a step, at most. */
+static uint64_t result_columns(const struct qn_vk_plan *p, const struct product *product)
+{
+    uint64_t n = qn_vk_rows(p, qn_vk_value(p, product->x));
+    return product->moe ? n * product->n_used : n;
+}
+
+static uint64_t result_rows(const struct qn_vk_plan *p, const struct product *product)
+{
+    return (uint64_t)rows_of(p, product, 0) + rows_of(p, product, 1) + rows_of(p, product, 2);
+}
+
+/* Bytes of the sums of one part. */
+static uint64_t sums_bytes(const struct qn_vk_plan *p, const struct product *product)
+{
+    return 4 * product->n_weights * result_rows(p, product) * result_columns(p, product);
+}
+
+/* Parts of k that have workgroups of their own: as the settings say, while the device can hold them all, and
+ * a kernel reaches their sums. None of them is empty. */
+static uint32_t choose_split(const struct qn_vk_plan *p, const struct product *product, const struct way *way,
+                             uint64_t n_expert)
+{
+    const struct quern_value *w = qn_vk_value(p, product->weight[0]);
+    const struct qn_vk_settings *settings = &p->device->settings;
+    uint64_t n = qn_vk_chosen(settings, way->many ? QN_VK_CHOOSE_MATMUL_SPLIT : QN_VK_CHOOSE_MATVEC_SPLIT,
+                              w->format, 1);
+    uint64_t busy = qn_vk_set(settings, QN_VK_SET_BUSY);
+    if (n == 1 || (way->many && SPLIT_UNIT % (4 * way->tile.depth) != 0))
+        return 1;
+    uint64_t fit = (busy == QN_VK_UNSET ? BUSY_INVOCATIONS : busy) / n_invocations(p, product, way, n_expert);
+    uint64_t reach = p->device->facts.properties.limits.maxStorageBufferRange / sums_bytes(p, product);
+    n = n < fit ? n : fit;
+    n = n < reach ? n : reach;
+    if (n <= 1)
+        return 1;
+    uint32_t units = qn_vk_ceil_div((uint64_t)w->dim[0], SPLIT_UNIT);
+    return qn_vk_ceil_div(units, qn_vk_ceil_div(units, n));
+}
+
+/* Makes the result of the sums that the parts have left. */
+static void add_combine(struct qn_vk_plan *p, const struct product *product, uint32_t split,
+                        struct qn_vk_bound sums)
+{
+    struct places places = {{0}, {QUERN_NONE, QUERN_NONE, QUERN_NONE}};
+    struct qn_vk_dispatch *d =
+        qn_vk_add(p, QN_VK_MATMUL_COMBINE, qn_vk_ceil_div(result_rows(p, product), QN_VK_GROUP),
+                  result_columns(p, product));
+    d->constants[SPLIT_CONSTANT] = split;
+    bind_results(p, d, product, &places);
+    sums.written = false;
+    d->bound[3] = sums;
+    tell_kernel(p, d, product, &places, 0, 0);
+}
+
+/* ---- products ---- */
+
+/* Binds the part of the weight from `first` on; its sums are results, or go where those of other parts of k
+ * do. */
+static void bind_product(struct qn_vk_plan *p, struct qn_vk_dispatch *d, const struct product *product,
+                         uint64_t unit, uint64_t first, uint64_t count, uint32_t split,
+                         struct qn_vk_bound sums)
+{
+    struct places places = {{0}, {QUERN_NONE, QUERN_NONE, QUERN_NONE}};
+    d->constants[SPLIT_CONSTANT] = split;
+    bind_weights(p, d, product, first * unit, count * unit, &places);
+    if (split > 1)
+        d->bound[7] = d->bound[9] = d->bound[10] = sums;
+    else
+        bind_results(p, d, product, &places);
+    tell_kernel(p, d, product, &places, first, count);
+}
+
 /* A weight larger than a kernel can reach is taken in parts: of rows, or of whole experts. */
 static void plan_product(struct qn_vk_plan *p, const struct product *product)
 {
@@ -476,18 +608,21 @@ static void plan_product(struct qn_vk_plan *p, const struct product *product)
              n_units = product->moe ? (uint64_t)w->dim[2] : n, count;
     uint32_t second = product->n_weights > 1 ? product->weight[1] : QUERN_NONE;
     struct way way = choose_way(p, product);
-    struct qn_vk_bound order = {.kind = QN_VK_BOUND_STEP}, rounded = order;
+    uint32_t split = choose_split(p, product, &way, n_units);
+    struct qn_vk_bound order = {.kind = QN_VK_BOUND_STEP}, rounded = order, sums = order;
     if (way.form != QN_VK_FLOATS)
         rounded = round_activation(p, product, way.form);
     if (way.many && product->moe)
         order = plan_sort(p, product, (uint32_t)n_units, tile_columns(&way.tile),
-                          qn_vk_ceil_div(n, tile_rows(&way.tile, product->n_weights)));
+                          qn_vk_ceil_div(n, tile_rows(&way.tile, product->n_weights)), split);
+    if (split > 1)
+        sums = qn_vk_scratch(p, split * sums_bytes(p, product), true);
     for (uint64_t first = 0; first < n_units && !p->status; first += count) {
         count = qn_vk_take_units(p, product->weight[0], second, unit, first, n_units);
         uint64_t n_rows = product->moe ? n : count;
-        struct qn_vk_dispatch *d = way.many ? add_matmul(p, product, &way.tile, n_rows, n_units)
-                                            : add_matvec(p, product, n_rows, way.form == QN_VK_8_BITS);
-        bind_product(p, d, product, unit, first, count);
+        struct qn_vk_dispatch *d = way.many ? add_matmul(p, product, &way.tile, n_rows, n_units, split)
+                                            : add_matvec(p, product, n_rows, way.form == QN_VK_8_BITS, split);
+        bind_product(p, d, product, unit, first, count, split, sums);
         if (way.form != QN_VK_FLOATS)
             d->bound[3] = rounded;
         if (way.many && product->moe) {
@@ -495,6 +630,8 @@ static void plan_product(struct qn_vk_plan *p, const struct product *product)
             d->indirect = 6;
         }
     }
+    if (split > 1)
+        add_combine(p, product, split, sums);
 }
 
 /* Puts output j of the MATMUL into the dispatch, where that is empty or can have it as well. */

@@ -67,6 +67,11 @@ static const struct qn_op_case matmul_cases[] = {
     {QUERN_OP_MATMUL, 128, .format = QUERN_Q4_K, .matmul = {256, {128, 64}, .scale = 0.5f}},
     {QUERN_OP_MATMUL, 65, .format = QUERN_Q6_K, .matmul = {512, {64}, .residual = true}},
     {QUERN_OP_MATMUL, 21, .format = QUERN_Q4_0, .matmul = {96, {40, 24, 9}, .bias = true}},
+    {QUERN_OP_MATMUL, 3, .format = QUERN_Q4_0,
+     .matmul = {1056, {40, 24, 9}, .bias = true}}, /* 4 * 256 + 32 */
+    {QUERN_OP_MATMUL, 8, .format = QUERN_F16, .matmul = {1027, {34}, .residual = true}},
+    {QUERN_OP_MATMUL, 40, .format = QUERN_Q4_0,
+     .matmul = {800, {33}, .n[1] = 33, .bias = true, .act = QUERN_ACT_SILU, .glu = true}},
     {QUERN_OP_MATMUL, 1, .format = QUERN_Q4_K, .matmul = {70 * 1024, {5}, .bias = true}}, /* a long row */
     {QUERN_OP_MATMUL, 20, .format = QUERN_Q8_0, .matmul = {70 * 1024, {3}}},
     {QUERN_OP_MATMUL, 1, .format = QUERN_Q8_0,
@@ -202,6 +207,9 @@ static const struct qn_op_case moe_cases[] = {
     {QUERN_OP_MOE_MATMUL, 37, FORMATS,
      .moe = {256, 35, 8, 2, QUERN_ACT_NONE, QN_SPREAD_RANDOM, .per_slot = true}},
     {QUERN_OP_MOE_MATMUL, 1, .format = QUERN_F32, .moe = {5, 3, 2, 1}},
+    {QUERN_OP_MOE_MATMUL, 7, .format = QUERN_Q4_0,
+     .moe = {544, 40, 6, 3, QUERN_ACT_SILU, .glu = true, .bias = true}}, /* 2 * 256 + 32 */
+    {QUERN_OP_MOE_MATMUL, 41, .format = QUERN_F16, .moe = {1027, 20, 8, 2, .per_slot = true, .bias = true}},
     {QUERN_OP_MOE_MATMUL, 40, .format = QUERN_F16,
      .moe = {77, 20, 16, 2, .glu = true, .act = QUERN_ACT_GELU_TANH}},
     {QUERN_OP_MOE_MATMUL, 33, .format = QUERN_Q4_K,

@@ -12,15 +12,8 @@ layout(set = 0, binding = 3) readonly buffer X { uint x[]; };          // of qua
 #else
 layout(set = 0, binding = 3) readonly buffer X { float x[]; };         // [k, T]
 #endif
-layout(set = 0, binding = 4) readonly buffer Bias { float bias[]; };   // [n]; of all products
-layout(set = 0, binding = 5) readonly buffer Bias1 { float bias1[]; }; // [n]
-layout(set = 0, binding = 6) readonly buffer Extra { uint extra[]; };  // residual [n, T]; expert ids; order of moe_sort
-layout(set = 0, binding = 7) buffer Y { float y[]; };                  // [n, T]
 layout(set = 0, binding = 8) readonly buffer Grids { uint grid[]; };   // tables of the IQ formats
-#ifndef MOE
-layout(set = 0, binding = 9) buffer Y1 { float y1[]; };                // [n, T] of the second and third product of X
-layout(set = 0, binding = 10) buffer Y2 { float y2[]; };
-#endif
+#include "result.glsl"
 
 uint matrix; /* 0: Weight, 1: Weight1 */
 #ifdef WHOLE_BLOCKS
@@ -33,22 +26,6 @@ uint block_word[EACH * BLOCK_WORDS], block; /* [EACH][BLOCK_WORDS]; which of the
 #endif
 #define GRID_WORD(i)   grid[i]
 #include "format.glsl"
-
-layout(push_constant) uniform Push {
-    uint k, row_bytes;
-    uint n[3];             /* rows of each product of X; 0: it is not there */
-    uint weight_at[3];     /* byte of what is bound: of each product, or of Weight and Weight1 */
-    uint bias_at[3];       /* the same, first element; NONE: there is none */
-    uint first, count;     /* rows (MOE: experts) that are bound, of the first product */
-    uint n_weights, act, per_output;
-    uint n_used, per_slot; /* MOE */
-    uint has_residual;
-    float scale, softcap, residual_scale;
-};
-
-uint product = 0; /* that the workgroup takes part in */
-
-#include "epilogue.glsl"
 
 #ifndef MOE
 /* Sets `product`, each of which has a workgroup for every `rows` rows; the number of workgroup `group` among those of its
@@ -64,17 +41,27 @@ uint choose_product(uint group, uint rows)
     }
     return group;
 }
-
-void store(uint at, float v)
-{
-    if (product == 0)
-        y[at] = v;
-    else if (product == 1)
-        y1[at] = v;
-    else
-        y2[at] = v;
-}
 #endif
+
+/* Number of the workgroup among those that have other columns of X. */
+uint column_group()
+{
+    return gl_WorkGroupID.y / SPLIT;
+}
+
+/* Which of the SPLIT parts of k the workgroup has. */
+uint part_of_k()
+{
+    return gl_WorkGroupID.y % SPLIT;
+}
+
+/* Where part number `part` of k begins, and the one before it ends. */
+uint part_begin(uint part)
+{
+    const uint UNIT = 256; /* a multiple of the blocks of all formats, and of what kernels take of k at once */
+    uint units = (k + UNIT - 1) / UNIT, each = (units + SPLIT - 1) / SPLIT;
+    return SPLIT == 1 ? part * k : min(part * each * UNIT, k);
+}
 
 /* Weights i to i + 3 of the row that begins at byte row_at, 0 beyond its end; i is a multiple of 4. Formats that have
  * blocks of 32 or more have whole ones, and no tile is longer than that. */

@@ -5,7 +5,7 @@
 #define QN_TILE_GLSL
 
 shared uint x_begin[COLUMNS]; /* first element of each column; NONE: there is no such column */
-shared uint y_begin[COLUMNS];
+shared uint y_begin[COLUMNS]; /* of the result; SPLIT > 1: number of the column */
 
 struct Tile {
     uint row, n_rows; /* the first, and how many the product (MOE: the expert) has of what is bound */
@@ -19,15 +19,15 @@ bool find_columns(out uint expert)
 {
     expert = 0;
 #ifdef MOE
-    uint tile = 4 + 3 * gl_WorkGroupID.y, n_tiles = extra[1], list_at = extra[3]; /* as moe_sort.comp writes them */
-    if (gl_WorkGroupID.y >= n_tiles)
+    uint tile = 4 + 3 * column_group(), list_at = extra[3]; /* as moe_sort.comp writes them */
+    if (gl_WorkGroupID.y >= extra[1])
         return false;
     expert = extra[tile];
     uint begin = list_at + extra[tile + 1], n_columns = extra[tile + 2];
     if (expert - first >= count)
         return false;
 #else
-    uint begin = gl_WorkGroupID.y * COLUMNS, all = step_rows(per_output != 0);
+    uint begin = column_group() * COLUMNS, all = step_rows(per_output != 0);
     if (begin >= all)
         return false;
     uint n_columns = all - begin;
@@ -39,7 +39,7 @@ bool find_columns(out uint expert)
         uint slot = begin + c, from = slot;
 #endif
         x_begin[c] = c < n_columns ? from * column_stride() : NONE;
-        y_begin[c] = slot * n[product];
+        y_begin[c] = SPLIT == 1 ? slot * n[product] : slot;
     }
     barrier();
     return true;
@@ -78,22 +78,19 @@ float result_of(Tile tile, uint r, uint c, float v, float v1)
 {
     float factor = column_scale(x_begin[c]);
     uint row = tile.first_row + tile.row + r;
-    v = epilogue(factor * v, factor * v1, row, tile.expert);
-#ifndef MOE
-    if (has_residual != 0)
-        v = uintBitsToFloat(extra[y_begin[c] + row]) + residual_scale * v;
-#endif
-    return v;
+    return finished(factor * v, factor * v1, row, y_begin[c] + row, tile.expert);
 }
 
 void store_result(Tile tile, uint r, uint c, float v)
 {
-    uint to = y_begin[c] + tile.first_row + tile.row + r;
-#ifdef MOE
-    y[to] = v;
-#else
-    store(to, v);
-#endif
+    store(y_begin[c] + tile.first_row + tile.row + r, v);
+}
+
+/* Stores the products of part number `part` of k instead. */
+void store_part(Tile tile, uint r, uint c, uint part, float v, float v1)
+{
+    float factor = column_scale(x_begin[c]);
+    store_sums(y_begin[c], part, tile.first_row + tile.row + r, factor * v, factor * v1);
 }
 
 #endif
