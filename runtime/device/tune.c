@@ -17,6 +17,8 @@ enum {
     MOST_LINES = 256,   /* of the overlay */
     MOST_CASES = 2,     /* that a kernel is timed by */
     MANY = 0,           /* tokens: as many as suit the device */
+    FEW = 16,           /* tokens: fewest of the product with many */
+    NARROW = 1024,      /* rows that leave a large device idle */
     PICKED = 6,         /* cases by which settings are verified */
     ROUNDS = 3,         /* of measurements side by side */
     LEAST_BYTES = 1024, /* tried after none */
@@ -26,13 +28,15 @@ enum {
  * part of the best one's does not pay. */
 static const double FASTER = 0.97, SURELY = 0.985, NOT_PAYING = 1.1;
 
-/* Kernels by the beginnings of their settings' names, and what they are timed by. One that is named like a
- * feature of devices is for those that have it. */
+/* Kernels by the beginnings and ends of their settings' names, and what they are timed by; a setting is of
+ * the last that has both. One that is named like a feature of devices is for those that have it. */
 static const struct kernel {
     const char *name, *prefix;
     enum quern_op op;
     uint32_t tokens[MOST_CASES]; /* of each case */
     uint32_t n_cases;
+    const char *last; /* word of the names; NULL: any */
+    uint32_t rows;    /* of matrices; 0: as many as suit the device */
 } kernels[] = {
     {"weights", "weights.", QUERN_OP_MATMUL, {1, MANY}, 2}, /* before what depends on the layout */
     {"matvec", "kernels.matvec.", QUERN_OP_MATMUL, {1, 8}, 2},
@@ -40,6 +44,8 @@ static const struct kernel {
     {"coopmat", "kernels.coopmat.", QUERN_OP_MATMUL, {MANY}, 1},
     {"coopmat2", "kernels.coopmat2.", QUERN_OP_MATMUL, {MANY}, 1},
     {"attention", "kernels.attention.", QUERN_OP_ATTENTION, {1, MANY}, 2},
+    {"matvec-split-k", "kernels.matvec.", QUERN_OP_MATMUL, {1}, 1, "split-k", NARROW},
+    {"matmul-split-k", "kernels.matmul.", QUERN_OP_MATMUL, {FEW}, 1, "split-k", NARROW},
     {"threads", "threads.", QUERN_OP_MATMUL, {1, MANY}, 2},
     {"costs", "costs.", QUERN_OP_MATMUL, {0}, 0}, /* what the device reaches with all that, to be placed by */
 };
@@ -422,11 +428,21 @@ static void add_case(const struct qn_op_case *at, void *user)
         w->status = qn_fail_memory(w->err, "a case");
 }
 
+static const struct kernel *kernel_of(const struct quern_tunable *tunable)
+{
+    size_t k = QN_LEN(kernels);
+    while (k-- > 0)
+        if (strncmp(tunable->name, kernels[k].prefix, strlen(kernels[k].prefix)) == 0 &&
+            (!kernels[k].last || strcmp(strrchr(tunable->name, '.') + 1, kernels[k].last) == 0))
+            return &kernels[k];
+    return NULL;
+}
+
 static void add_tunable(void *user, const struct quern_tunable *tunable)
 {
     struct work *w = user;
     bool of_format = tunable->flags & QUERN_TUNABLE_FORMATS;
-    if (strncmp(tunable->name, w->at->prefix, strlen(w->at->prefix)) == 0 && w->n_tunables < MOST_TUNABLES &&
+    if (kernel_of(tunable) == w->at && w->n_tunables < MOST_TUNABLES &&
         tunable->flags & QUERN_TUNABLE_SPEED && of_format == (w->format < QUERN_FORMAT_END))
         w->best[w->n_tunables++] = (struct chosen){.tunable = tunable};
 }
@@ -547,8 +563,13 @@ static void do_row(struct work *w)
     }
     for (uint32_t i = 0; i < w->at->n_cases && !w->status; i++) {
         struct qn_op_sizes sizes = w->sizes;
+        enum quern_format format = w->format < QUERN_FORMAT_END ? w->format : QUERN_Q4_0;
         sizes.tokens = w->at->tokens[i] == MANY ? sizes.many : w->at->tokens[i];
-        qn_op_bench(w->at->op, w->format < QUERN_FORMAT_END ? w->format : QUERN_Q4_0, &sizes, add_case, w);
+        if (w->at->rows > 0) {
+            sizes.rows = w->at->rows;
+            sizes.pool = qn_format_row_bytes(format, sizes.k) * (w->at->rows - 1);
+        }
+        qn_op_bench(w->at->op, format, &sizes, add_case, w);
     }
     double gain = w->status ? 1 : search(w);
     if (!w->status)

@@ -108,11 +108,10 @@ const struct verb verb_device_tune = {
     .details =
         "Tries values of the settings that change speed alone, one after another, as long as that pays, and "
         "keeps what is faster when measured again beside what held before. Kernels: weights, matvec, matmul, "
-        "coopmat, coopmat2, "
-        "attention, threads; costs is what the device then reaches, by which it is placed. What was found is "
-        "written after each row, as a profile for this device with this "
-        "version of its driver, into the user's folder of profiles; a run that is interrupted goes on from "
-        "there.",
+        "coopmat, coopmat2, matvec-split-k, matmul-split-k, attention, threads; costs is what the device "
+        "then reaches, by which it is placed. What was found is written after each row, as a profile for "
+        "this device with this version of its driver, into the user's folder of profiles; a run that is "
+        "interrupted goes on from there.",
     .tables = {{"Options", tune_args, ARG_N(tune_args), 0}},
     .max_rest = 64,
     .defaults = &(const struct tune_options){.seconds = 0.1},
