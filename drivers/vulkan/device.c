@@ -149,15 +149,17 @@ static void choose_subgroup(const struct quern_callbacks *cb, const struct qn_vk
                             struct qn_vk_facts *facts)
 {
     uint64_t size = qn_vk_set(settings, QN_VK_SET_SUBGROUP);
+    const char *origin = settings->origin[QN_VK_SET_SUBGROUP];
     bool can_ask = facts->features >> QN_VK_SUBGROUP_SIZE & 1;
     if (size == QN_VK_UNSET || size == facts->full_subgroup)
         return;
     if (can_ask && size >= facts->min_subgroup && size <= facts->max_subgroup)
         facts->full_subgroup = (uint32_t)size;
     else
-        qn_log(cb, QUERN_LOG_INFO, "%s: kernels.subgroup is %llu, which it does not have; it has %u to %u%s",
-               facts->properties.deviceName, (unsigned long long)size, facts->min_subgroup,
-               facts->max_subgroup, can_ask ? "" : " as it likes");
+        qn_log(cb, QUERN_LOG_INFO, "%s%skernels.subgroup is %llu, which %s does not have; it has %u to %u%s",
+               origin ? origin : "", origin ? ": " : "", (unsigned long long)size,
+               facts->properties.deviceName, facts->min_subgroup, facts->max_subgroup,
+               can_ask ? "" : " as it likes");
 }
 
 /* What a device says of itself is at most what its settings say. */

@@ -104,6 +104,7 @@ static int32_t vk_open(const struct quern_host *host, uint32_t index,
     if (!status)
         status = qn_vk_device_init(device, index, err);
     settings->shaders = settings->identity = NULL; /* the caller's */
+    memset(settings->origin, 0, sizeof settings->origin);
     if (status) {
         if (has_shaders)
             qn_vk_shaders_finish(&device->shaders);

@@ -75,7 +75,7 @@ static enum quern_status wrong(const struct quern_setting *setting, const struct
 
 /* One that a profile may give; others are left alone. */
 static enum quern_status take(struct qn_vk_settings *settings, const struct quern_setting *setting,
-                              struct quern_error *err)
+                              const char *origin, struct quern_error *err)
 {
     char name[QN_SETTING_NAME];
     enum quern_format format = QUERN_FORMAT_END;
@@ -89,9 +89,10 @@ static enum quern_status take(struct qn_vk_settings *settings, const struct quer
         return wrong(setting, &tunables[i], err);
     if (i >= FIRST_CHOICE)
         settings->chosen[i - FIRST_CHOICE][format] = (uint32_t)value;
-    else if (i >= FIRST_SETTING)
+    else if (i >= FIRST_SETTING) {
         settings->of[i - FIRST_SETTING] = value;
-    else
+        settings->origin[i - FIRST_SETTING] = origin;
+    } else
         settings->without = (settings->without & ~(1u << i)) | (value ? 0 : 1u << i);
     return QUERN_OK;
 }
@@ -129,8 +130,11 @@ enum quern_status qn_vk_settings_read(const struct quern_profile_view *profile,
     for (size_t i = 0; i < QN_VK_SETTINGS; i++)
         settings->of[i] = QN_VK_UNSET;
     memset(settings->chosen, 0xff, sizeof settings->chosen);
+    bool placed = profile && profile->struct_size >=
+                                 offsetof(struct quern_profile_view, origins) + sizeof profile->origins;
     for (uint32_t i = 0; profile && i < profile->n_settings && !status; i++) {
-        status = take(settings, &profile->settings[i], err);
+        const char *origin = placed && i < profile->n_origins ? profile->origins[i] : NULL;
+        status = take(settings, &profile->settings[i], origin, err);
         if (!status)
             status = take_other(settings, &profile->settings[i], err);
     }

@@ -28,6 +28,7 @@ enum qn_vk_variant { QN_VK_TILE_FLOATS, QN_VK_TILE_8_BITS, QN_VK_TILE_COOPMAT, Q
 
 struct qn_vk_settings {
     uint64_t of[QN_VK_SETTINGS];
+    const char *origin[QN_VK_SETTINGS]; /* where a profile says it, while the device is opened; else NULL */
     /* of each format, behind them what holds for the others */
     uint32_t chosen[QN_VK_CHOICES][QUERN_FORMAT_END + 1];
     uint32_t without;     /* bit per enum qn_vk_feature that is off */

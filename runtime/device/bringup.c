@@ -33,19 +33,26 @@ enum quern_status qn_bringup_settings(const struct qn_bringup *bringup, uint32_t
         status = qn_profiles_resolve(drivers->profiles, bringup->cb, bringup->driver->name,
                                      &bringup->listing.infos[index], &values, err);
     size_t n = values.n + drivers->n_settings;
-    if (!status && !(settings->item = qn_alloc(bringup->cb, n + QN_MORE, sizeof *settings->item)))
+    settings->item = qn_alloc(bringup->cb, n + QN_MORE, sizeof *settings->item);
+    settings->origin = qn_alloc(bringup->cb, values.n + 1, sizeof *settings->origin);
+    if (!status && (!settings->item || !settings->origin))
         status = qn_fail_memory(err, "settings of a device");
+    for (size_t i = 0; i < values.n && !status; i++)
+        settings->origin[settings->n_origins++] = values.value[i]->origin;
     for (size_t i = 0; i < n && !status; i++)
         settings->item[settings->n++] =
             i < values.n ? (struct quern_setting){values.value[i]->setting, values.value[i]->value}
                          : drivers->settings[i - values.n];
     qn_profile_values_finish(bringup->cb, &values);
+    if (status)
+        qn_settings_finish(bringup->cb, settings);
     return status;
 }
 
 void qn_settings_finish(const struct quern_callbacks *cb, struct qn_settings *settings)
 {
     qn_free(cb, settings->item);
+    qn_free(cb, (void *)settings->origin);
     *settings = (struct qn_settings){0};
 }
 

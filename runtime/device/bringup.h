@@ -32,7 +32,8 @@ enum { QN_MORE = 2 };
  * are those of profiles and program. */
 struct qn_settings {
     struct quern_setting *item; /* [n], with room for QN_MORE; owned */
-    uint32_t n;
+    uint32_t n, n_origins;
+    const char **origin; /* [n_origins], of the first: where profiles say them; owned */
 };
 enum quern_status qn_bringup_settings(const struct qn_bringup *bringup, uint32_t index,
                                       struct qn_settings *settings, struct quern_error *err);

@@ -478,10 +478,17 @@ enum quern_status qn_device_open_plain(struct qn_device *device, const struct qu
                                        uint32_t index, const struct quern_setting *settings,
                                        uint32_t n_settings, struct quern_error *err)
 {
-    struct quern_profile_view view = {
+    const struct quern_profile_view view = {
         .struct_size = sizeof view, .n_settings = n_settings, .settings = settings};
+    return qn_device_open_view(device, driver, index, &view, err);
+}
+
+enum quern_status qn_device_open_view(struct qn_device *device, const struct quern_driver *driver,
+                                      uint32_t index, const struct quern_profile_view *view,
+                                      struct quern_error *err)
+{
     device->driver = driver;
-    int32_t status = driver->open(&device->host, index, &view, &device->handle, err);
+    int32_t status = driver->open(&device->host, index, view, &device->handle, err);
     if (status) {
         device->handle = NULL;
         return (enum quern_status)status;
@@ -527,7 +534,12 @@ static enum quern_status open_tried(struct qn_device *device, struct qn_bringup 
     settings.item[settings.n++] = (struct quern_setting){"identity", bringup->listing.infos[index].identity};
     device->mark = qn_mark_create(bringup, index);
     qn_mark_begin(device->mark, "opening");
-    status = qn_device_open_plain(device, bringup->driver, index, settings.item, settings.n, err);
+    const struct quern_profile_view view = {.struct_size = sizeof view,
+                                            .n_settings = settings.n,
+                                            .settings = settings.item,
+                                            .n_origins = settings.n_origins,
+                                            .origins = settings.origin};
+    status = qn_device_open_view(device, bringup->driver, index, &view, err);
     qn_mark_end(device->mark, false);
     qn_settings_finish(bringup->cb, &settings);
     device->imports = verdict.import;

@@ -68,6 +68,9 @@ enum quern_status qn_device_open(const struct quern_callbacks *cb, const struct 
 enum quern_status qn_device_open_plain(struct qn_device *device, const struct quern_driver *driver,
                                        uint32_t index, const struct quern_setting *settings,
                                        uint32_t n_settings, struct quern_error *err);
+enum quern_status qn_device_open_view(struct qn_device *device, const struct quern_driver *driver,
+                                      uint32_t index, const struct quern_profile_view *view,
+                                      struct quern_error *err);
 void qn_device_close(struct qn_device *device);
 
 #endif

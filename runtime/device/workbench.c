@@ -80,8 +80,12 @@ enum quern_status qn_workbench_open(struct qn_workbench *bench, const struct que
         memcpy(all + n_own, more, n * sizeof *all);
     all[n_own + n] = (struct quern_setting){"identity", bench->info->identity};
     *device = (struct qn_device){.host = qn_device_host(&bench->cb, bench->cache)};
-    enum quern_status status =
-        qn_device_open_plain(device, bench->driver, bench->index, all, n_own + n + 1, err);
+    const struct quern_profile_view view = {.struct_size = sizeof view,
+                                            .n_settings = n_own + n + 1,
+                                            .settings = all,
+                                            .n_origins = bench->settings.n_origins,
+                                            .origins = bench->settings.origin};
+    enum quern_status status = qn_device_open_view(device, bench->driver, bench->index, &view, err);
     qn_free(&bench->cb, all);
     return status;
 }

@@ -330,6 +330,19 @@ def test_wrong_settings():
         assert "forget" not in "\n".join(p.run(code=1, QUERN_VK_DISABLE="no-such-feature").lines)
 
 
+def test_setting_that_does_not_hold():
+    """What a profile says and the device cannot do is told with its place."""
+    with place(lavapipe()) as p:
+        folder = p.folder / "profiles"
+        folder.mkdir()
+        path = folder / "wide.yaml"
+        path.write_text("quern-profile: 1\nname: wide\noverlay: true\nmatch: {api: vulkan}\n"
+                        "kernels: {subgroup: 64, matmul: {rows: 64}}\n")
+        for _ in range(2):  # at first use, and from then on
+            has(p.run(QUERN_PROFILE_DIR=str(folder)),
+                f"{path}:5:21: kernels.subgroup is 64, which llvmpipe", "does not have; it has ")
+
+
 def test_helper_alone():
     result = cli.quern("device-helper", "try", "null", "0", code=0, timeout=100)
     assert "good 0" in result.text and "wrong results" in result.text, result.text

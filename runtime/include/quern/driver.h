@@ -350,6 +350,10 @@ struct quern_profile_view {
     uint32_t struct_size;
     uint32_t n_settings;
     const struct quern_setting *settings;
+    /* Where profiles say the first n_origins of them, for people: "FILE:LINE:COLUMN". */
+    uint32_t n_origins;
+    uint32_t pad;
+    const char *const *origins;
 };
 
 /* What the text of a setting that a profile may give stands for. Profiles are checked by it and may write it
