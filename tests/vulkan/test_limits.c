@@ -3,6 +3,7 @@
  * devices and watches.
  *
  * usage: test_vulkan_limits [DEVICE MODEL...]   one device, as QUERN_LAYER_DEVICE has it, for trying out
+ *        test_vulkan_limits broken              devices that do not take some kernels
  *        test_vulkan_limits emulated            devices of built-in profiles, each with a part of the models
  *        test_vulkan_limits emulated all        each with all of them
  *        test_vulkan_limits emulated PROFILE MODEL...   one device, for trying out */
@@ -387,6 +388,10 @@ int main(int argc, char **argv)
         const struct CMUnitTest profiled[] = {cmocka_unit_test(test_emulated)};
         return cmocka_run_group_tests(profiled, NULL, NULL);
     }
+    if (argc > 1 && strcmp(argv[1], "broken") == 0) {
+        const struct CMUnitTest broken[] = {cmocka_unit_test(test_broken_kernels)};
+        return cmocka_run_group_tests(broken, NULL, NULL);
+    }
     if (argc > 2) {
         arguments = argv + 1;
         const struct CMUnitTest given[] = {cmocka_unit_test(test_given)};
@@ -396,7 +401,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_phone),         cmocka_unit_test(test_features),
         cmocka_unit_test(test_small_buffers), cmocka_unit_test(test_slow),
         cmocka_unit_test(test_discrete),      cmocka_unit_test(test_missing),
-        cmocka_unit_test(test_small_heap),    cmocka_unit_test(test_broken_kernels),
+        cmocka_unit_test(test_small_heap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
