@@ -40,6 +40,7 @@ static int32_t cpu_probe(const struct quern_host *host, struct quern_device_info
     struct quern_device_info *info = &infos[0];
     info->type = QUERN_DEVICE_CPU;
     qn_cpu_name(info->name, sizeof info->name);
+    qn_cpu_model(&info->vendor_id, &info->device_id);
     snprintf(info->driver, sizeof info->driver, "cpu %d", QUERN_DRIVER_ABI);
     qn_isa_names(qn_isa_detect(), info->features, sizeof info->features);
     info->memory = qn_cpu_memory();

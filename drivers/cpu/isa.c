@@ -94,6 +94,24 @@ void qn_cpu_name(char *text, size_t size)
         text[--n] = '\0';
 }
 
+void qn_cpu_model(uint32_t *vendor, uint32_t *model)
+{
+    static const struct {
+        const char *name;
+        uint32_t pci;
+    } vendors[] = {{"AuthenticAMD", 0x1022}, {"GenuineIntel", 0x8086}, {"HygonGenuine", 0x1d94}};
+    uint32_t a = 0, words[3] = {0}, b, c, d;
+    *vendor = *model = 0;
+    if (!__get_cpuid(0, &a, &words[0], &words[2], &words[1]) || !__get_cpuid(1, &a, &b, &c, &d))
+        return;
+    for (size_t i = 0; i < QN_LEN(vendors); i++)
+        if (memcmp(words, vendors[i].name, sizeof words) == 0)
+            *vendor = vendors[i].pci;
+    const uint32_t family = a >> 8 & 15, model_low = a >> 4 & 15;
+    const bool extends = family == 15 || family == 6; /* by the extended fields */
+    *model = (family + (family == 15 ? a >> 20 & 255 : 0)) << 8 | (extends ? a >> 12 & 0xf0 : 0) | model_low;
+}
+
 #elif defined(__aarch64__)
 
 uint32_t qn_isa_detect(void)
@@ -115,6 +133,12 @@ void qn_cpu_name(char *text, size_t size)
     snprintf(text, size, "64-bit Arm processor");
 }
 
+/* Cores of a phone differ: whichever was asked would speak for all. */
+void qn_cpu_model(uint32_t *vendor, uint32_t *model)
+{
+    *vendor = *model = 0;
+}
+
 #else
 
 uint32_t qn_isa_detect(void)
@@ -125,6 +149,11 @@ uint32_t qn_isa_detect(void)
 void qn_cpu_name(char *text, size_t size)
 {
     snprintf(text, size, "processor");
+}
+
+void qn_cpu_model(uint32_t *vendor, uint32_t *model)
+{
+    *vendor = *model = 0;
 }
 
 #endif

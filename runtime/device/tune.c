@@ -640,7 +640,7 @@ static void choose_sizes(struct work *w)
                                     .rows = small ? 1024 : 8192,
                                     .held = small ? 512 : 4096,
                                     .pool = type == QUERN_DEVICE_SOFTWARE ? 4 << 20
-                                            : small                       ? 48 << 20
+                                            : small                       ? 256 << 20
                                                                           : 512 << 20,
                                     .many = type == QUERN_DEVICE_SOFTWARE ? 64 : QN_CASE_TOKENS};
     if (w->params->bytes > 0)
