@@ -11,4 +11,5 @@
 void qn_kernels_i8mm(struct qn_kernels *kernels)
 {
     qn_fill_q8(kernels);
+    qn_kernels_i8mm_low(kernels);
 }

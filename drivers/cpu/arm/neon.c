@@ -11,5 +11,6 @@
 void qn_kernels_neon(struct qn_kernels *kernels)
 {
     qn_fill_q8(kernels);
+    qn_kernels_neon_low(kernels);
     qn_fill_float(kernels);
 }

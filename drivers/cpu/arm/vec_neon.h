@@ -39,6 +39,12 @@ typedef float32x4_t vf;
 #define vi_odd(a, b)      vuzp2q_s32(a, b)
 #define v_ask_for(p)      __builtin_prefetch(p, 0, 2)
 
+/* Byte by byte. */
+#define vi_add_bytes(a, b)  vreinterpretq_s32_s8(vaddq_s8(vi_bytes(a), vi_bytes(b)))
+#define vi_sub_bytes(a, b)  vreinterpretq_s32_s8(vsubq_s8(vi_bytes(a), vi_bytes(b)))
+#define vi_more_bytes(a, b) vreinterpretq_s32_u8(vcgtq_s8(vi_bytes(a), vi_bytes(b)))
+#define vi_test_bytes(a, b) vreinterpretq_s32_u8(vtstq_s8(vi_bytes(a), vi_bytes(b)))
+
 /* Operators, because the functions take only numbers that are written down, from 1 on. */
 static inline vi vi_srl(vi a, int n)
 {
@@ -66,15 +72,48 @@ static inline void vi_piece(const uint8_t *p, size_t stride, vi out[4])
     out[3] = vreinterpretq_s32_s64(vtrn2q_s64(odd01, odd23));
 }
 
+static inline int32x2_t vi_word(const uint8_t *p)
+{
+    int32_t word;
+    memcpy(&word, p, sizeof word);
+    return vdup_n_s32(word);
+}
+
+static inline vi vi_of_four(const uint8_t *a, const uint8_t *b, const uint8_t *c, const uint8_t *d)
+{
+    return vcombine_s32(vzip1_s32(vi_word(a), vi_word(b)), vzip1_s32(vi_word(c), vi_word(d)));
+}
+
 static inline vi vi_gather(const uint8_t *p, size_t stride)
 {
-    int32_t word[4];
-    for (size_t r = 0; r < 4; r++)
-        memcpy(&word[r], p + r * stride, sizeof word[r]);
-    vi a = vdupq_n_s32(word[0]);
-    a = vsetq_lane_s32(word[1], a, 1);
-    a = vsetq_lane_s32(word[2], a, 2);
-    return vsetq_lane_s32(word[3], a, 3);
+    return vi_of_four(p, p + stride, p + 2 * stride, p + 3 * stride);
+}
+
+/* The places p + n * i. Lanes leave the vector two at a time. */
+struct vi_places {
+    const uint8_t *a, *b, *c, *d;
+};
+static inline struct vi_places vi_places_of(const uint8_t *p, vi i, size_t n)
+{
+    const uint64_t low = vgetq_lane_u64(vreinterpretq_u64_s32(i), 0);
+    const uint64_t high = vgetq_lane_u64(vreinterpretq_u64_s32(i), 1);
+    return (struct vi_places){p + n * (uint32_t)low, p + n * (low >> 32), p + n * (uint32_t)high,
+                              p + n * (high >> 32)};
+}
+
+static inline vi vi_fetch(const uint8_t *p, vi i, size_t n)
+{
+    const struct vi_places at = vi_places_of(p, i, n);
+    return vi_of_four(at.a, at.b, at.c, at.d);
+}
+
+static inline void vi_fetch_two(const uint8_t *p, vi i, size_t n, vi out[2])
+{
+    const struct vi_places at = vi_places_of(p, i, n);
+    const vi ab = vreinterpretq_s32_u8(vcombine_u8(vld1_u8(at.a), vld1_u8(at.b)));
+    const vi cd = vreinterpretq_s32_u8(vcombine_u8(vld1_u8(at.c), vld1_u8(at.d)));
+    out[0] = vi_even(ab, cd);
+    out[1] = vi_odd(ab, cd);
 }
 
 static inline vi vi_load_bytes(const uint8_t *p)

@@ -49,16 +49,26 @@ QN_INLINE void qn_decode_q4_1(struct qn_q8_rows rows, size_t n_blocks, struct qn
     }
 }
 
-/* Bits 0 to 3 of each lane as bit 0 of its four bytes. */
-QN_INLINE vi qn_four_bits(vi bits)
+/* Byte j of each lane, in all of its bytes. */
+QN_INLINE vi qn_spread_byte(vi a, int j)
 {
-    return vi_and(vi_mul(vi_and(bits, vi_set(15)), vi_set(0x00204081)), vi_set_bytes(1));
+    static const uint8_t places[4][16] = {{0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12},
+                                          {1, 1, 1, 1, 5, 5, 5, 5, 9, 9, 9, 9, 13, 13, 13, 13},
+                                          {2, 2, 2, 2, 6, 6, 6, 6, 10, 10, 10, 10, 14, 14, 14, 14},
+                                          {3, 3, 3, 3, 7, 7, 7, 7, 11, 11, 11, 11, 15, 15, 15, 15}};
+    return vi_look_up(a, vi_table(places[j]));
 }
 
-/* Bits 4 g to 4 g + 3 of each lane as bit 4 of its four bytes. */
+/* Bits 4 g to 4 g + 3 of each lane, a byte each: -1 where the bit is set. */
+QN_INLINE vi qn_four_bits(vi bits, int g)
+{
+    return vi_test_bytes(qn_spread_byte(bits, g / 2), vi_set(g % 2 ? (int)0x80402010 : 0x08040201));
+}
+
+/* The same as bit 4 of each byte. */
 QN_INLINE vi qn_fifth_bits(vi bits, int g)
 {
-    return vi_sll(qn_four_bits(vi_srl(bits, 4 * g)), 4);
+    return vi_and(qn_four_bits(bits, g), vi_set_bytes(16));
 }
 
 QN_INLINE void qn_decode_q5_0(struct qn_q8_rows rows, size_t n_blocks, struct qn_q8_sink *to)

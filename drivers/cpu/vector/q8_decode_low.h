@@ -13,30 +13,46 @@ QN_INLINE vi qn_bits(vi a, int from, int n)
     return vi_and(vi_srl(a, from), vi_set((1 << n) - 1));
 }
 
-/* ---------------------------------------------------------------- grids with signs */
-
-/* Weights with the signs of bits 0 to 3 of each lane. No byte of q is 0. */
-QN_INLINE vi qn_negate(vi q, vi signs)
+/* The same at bits 8 and up, above a byte. */
+QN_INLINE vi qn_bits_above(vi a, int from, int n)
 {
-    const vi ones = qn_four_bits(signs), mask = vi_sub(vi_sll(ones, 8), ones);
-    return vi_signed_bytes(vi_add(vi_xor(q, mask), ones));
+    return vi_and(from < 8 ? vi_sll(a, 8 - from) : vi_srl(a, from - 8), vi_set(((1 << n) - 1) << 8));
 }
 
-/* 7 bits and one that makes their number even: qn_iq_signs. */
+/* ---------------------------------------------------------------- grids with signs */
+
+/* Weights with the signs of bits 4 g to 4 g + 3 of each lane. */
+QN_INLINE vi qn_negate(vi q, vi signs, int g)
+{
+    const vi mask = qn_four_bits(signs, g);
+    return vi_signed_bytes(vi_sub_bytes(vi_xor(q, mask), mask));
+}
+
+/* The low 7 bits of each byte and one that makes their number even: qn_iq_signs. */
 QN_INLINE vi qn_even_signs(vi seven)
 {
     vi odd = vi_xor(seven, vi_srl(seven, 4));
     odd = vi_xor(odd, vi_srl(odd, 2));
     odd = vi_xor(odd, vi_srl(odd, 1));
-    return vi_or(seven, vi_sll(qn_bits(odd, 0, 1), 7));
+    return vi_or(seven, vi_sll(vi_and(odd, vi_set_bytes(1)), 7));
 }
 
-/* A point of 8 weights: groups `group` and the next one. */
-QN_INLINE void qn_put_point(struct qn_q8_sink *to, int block, int group, const uint8_t (*grid)[8], vi index,
-                            vi signs)
+/* The same for four times 7 bits that follow each other. */
+QN_INLINE vi qn_packed_signs(vi a)
 {
-    qn_put(to, block, group, qn_negate(vi_fetch(grid[0], index, 8), signs));
-    qn_put(to, block, group + 1, qn_negate(vi_fetch(grid[0] + 4, index, 8), vi_srl(signs, 4)));
+    const vi two = vi_or(vi_and(a, vi_set(0x3fff)), vi_sll(vi_and(a, vi_set(0x0fffc000)), 2));
+    const vi high = vi_sll(vi_and(two, vi_set(0x3f803f80)), 1);
+    return qn_even_signs(vi_or(vi_and(two, vi_set(0x007f007f)), high));
+}
+
+/* A point of 8 weights: groups `group` and the next one. Its signs are byte `at` of each lane. */
+QN_INLINE void qn_put_point(struct qn_q8_sink *to, int block, int group, const uint8_t (*grid)[8], vi index,
+                            vi signs, int at)
+{
+    vi q[2];
+    vi_fetch_two(grid[0], index, 8, q);
+    qn_put(to, block, group, qn_negate(q[0], signs, 2 * at));
+    qn_put(to, block, group + 1, qn_negate(q[1], signs, 2 * at + 1));
 }
 
 /* d (1/2 + n) times a power of two. */
@@ -53,11 +69,10 @@ QN_INLINE void qn_decode_iq2_xxs(struct qn_q8_rows rows, size_t n_blocks, struct
         qn_words(rows, QN_AT(iq2_xxs, qs) + pair * 16, words);
         QN_UNROLL for (int i = 0; i < 2; i++)
         {
-            const vi index = words[2 * i], signs = words[2 * i + 1];
-            qn_put_scale(to, pair * 2 + i, qn_half_scale(d, vi_srl(signs, 28), 0.25f));
+            const vi index = words[2 * i], signs = qn_packed_signs(words[2 * i + 1]);
+            qn_put_scale(to, pair * 2 + i, qn_half_scale(d, vi_srl(words[2 * i + 1], 28), 0.25f));
             QN_UNROLL for (int l = 0; l < 4; l++)
-                qn_put_point(to, pair * 2 + i, 2 * l, qn_iq2xxs_grid, qn_byte(index, l),
-                             qn_even_signs(qn_bits(signs, 7 * l, 7)));
+                qn_put_point(to, pair * 2 + i, 2 * l, qn_iq2xxs_grid, qn_byte(index, l), signs, l);
             qn_end_blocks(to, pair * 2 + i, 1);
         }
     }
@@ -78,12 +93,15 @@ QN_INLINE void qn_decode_iq2_xs(struct qn_q8_rows rows, size_t n_blocks, struct 
     for (int quarter = 0; quarter < 4; quarter++) {
         vi words[4];
         qn_words(rows, QN_AT(iq2_xs, qs) + quarter * 16, words);
-        QN_UNROLL for (int i = 0; i < 4; i++)
+        QN_UNROLL for (int i = 0; i < 4; i += 2)
         {
-            QN_UNROLL for (int l = 0; l < 2; l++)
-                qn_put_point(to, quarter * 4 + i, 2 * l, qn_iq2xs_grid, qn_bits(words[i], 16 * l, 9),
-                             qn_even_signs(qn_bits(words[i], 16 * l + 9, 7)));
-            qn_end_blocks(to, quarter * 4 + i, 1);
+            /* Of two words: the one's in bytes 0 and 2, the other's in 1 and 3. */
+            const vi signs = qn_even_signs(vi_or(vi_and(vi_srl(words[i], 9), vi_set(0x007f007f)),
+                                                 vi_and(vi_srl(words[i + 1], 1), vi_set(0x7f007f00))));
+            QN_UNROLL for (int l = 0; l < 4; l++)
+                qn_put_point(to, quarter * 4 + i, 2 * l, qn_iq2xs_grid,
+                             qn_bits(words[i + l / 2], 16 * (l % 2), 9), signs, l % 2 * 2 + l / 2);
+            qn_end_blocks(to, quarter * 4 + i, 2);
         }
     }
 }
@@ -99,9 +117,9 @@ QN_INLINE void qn_decode_iq2_s(struct qn_q8_rows rows, size_t n_blocks, struct q
         {
             QN_UNROLL for (int l = 0; l < 4; l++)
             {
-                const vi high = vi_sll(qn_bits(qh, 8 * i + 2 * l, 2), 8);
+                const vi high = qn_bits_above(qh, 8 * i + 2 * l, 2);
                 qn_put_point(to, half * 8 + i * 2, 2 * l, qn_iq2s_grid, vi_or(qn_byte(qs[i], l), high),
-                             qn_byte(signs[i], l));
+                             signs[i], l);
             }
             qn_end_blocks(to, half * 8 + i * 2, 2);
         }
@@ -121,13 +139,12 @@ QN_INLINE void qn_decode_iq3_xxs(struct qn_q8_rows rows, size_t n_blocks, struct
             QN_UNROLL for (int i = 0; i < 2; i++)
             {
                 const int block = half * 4 + pair * 2 + i;
+                const vi signs = qn_packed_signs(words[pair * 2 + i]);
                 qn_put_scale(to, block, qn_half_scale(d, vi_srl(words[pair * 2 + i], 28), 0.5f));
                 QN_UNROLL for (int l = 0; l < 8; l++)
                 {
-                    const vi signs = qn_even_signs(qn_bits(words[pair * 2 + i], l / 2 * 7, 7));
                     const vi index = qn_byte(qs[2 * i + l / 4], l % 4);
-                    qn_put(to, block, l,
-                           qn_negate(vi_fetch(qn_iq3xxs_grid[0], index, 4), vi_srl(signs, l % 2 * 4)));
+                    qn_put(to, block, l, qn_negate(vi_fetch(qn_iq3xxs_grid[0], index, 4), signs, l));
                 }
                 qn_end_blocks(to, block, 1);
             }
@@ -156,10 +173,9 @@ QN_INLINE void qn_decode_iq3_s(struct qn_q8_rows rows, size_t n_blocks, struct q
                 const int sub = pair * 2 + i, block = half * 4 + sub;
                 QN_UNROLL for (int l = 0; l < 8; l++)
                 {
-                    const vi high = vi_sll(qn_bits(qh, 8 * sub + l, 1), 8);
+                    const vi high = qn_bits_above(qh, 8 * sub + l, 1);
                     const vi index = vi_or(qn_byte(qs[2 * i + l / 4], l % 4), high);
-                    qn_put(to, block, l,
-                           qn_negate(vi_fetch(qn_iq3s_grid[0], index, 4), vi_srl(signs[sub], 4 * l)));
+                    qn_put(to, block, l, qn_negate(vi_fetch(qn_iq3s_grid[0], index, 4), signs[sub], l));
                 }
                 qn_end_blocks(to, block, 1);
             }
@@ -169,19 +185,14 @@ QN_INLINE void qn_decode_iq3_s(struct qn_q8_rows rows, size_t n_blocks, struct q
 
 /* ---------------------------------------------------------------- a ternary grid with shifts */
 
-/* -1, 0, 1 and an eighth up, or down where `down` is 1, times 8, plus 16. */
-QN_INLINE vi qn_shifted(vi grid, vi down)
-{
-    const vi ones = vi_set_bytes(1),
-             digits = vi_and(vi_add(vi_and(grid, vi_set_bytes(3)), ones), vi_set_bytes(3));
-    const vi shift = vi_sub(vi_set_bytes(9), vi_and(vi_sub(vi_zero(), down), vi_set_bytes(2)));
-    return vi_add(vi_sll(digits, 3), shift);
-}
-
+/* Two groups of -1, 0, 1 and an eighth up, or down where `down` is 1, times 8, plus 16. */
 QN_INLINE void qn_put_shifted(struct qn_q8_sink *to, int block, int group, vi index, vi down)
 {
-    qn_put(to, block, group, qn_shifted(vi_fetch(qn_iq1s_grid[0], index, 8), down));
-    qn_put(to, block, group + 1, qn_shifted(vi_fetch(qn_iq1s_grid[0] + 4, index, 8), down));
+    const vi less = vi_add(vi_set_bytes(-17), vi_and(vi_sub(vi_zero(), down), vi_set_bytes(2)));
+    vi q[2];
+    vi_fetch_two((const uint8_t *)qn_iq1s_grid[0], index, 8, q);
+    QN_UNROLL for (int i = 0; i < 2; i++)
+        qn_put(to, block, group + i, vi_sub_bytes(vi_and(vi_sll(q[i], 3), vi_set_bytes((char)0xf8)), less));
 }
 
 /* d (2 n + 1) / 8 */
@@ -203,7 +214,7 @@ QN_INLINE void qn_decode_iq1_s(struct qn_q8_rows rows, size_t n_blocks, struct q
             qn_put_scale(to, half * 4 + i, qn_odd_scale(d, qn_bits(qh, 12, 3)));
             QN_UNROLL for (int l = 0; l < 4; l++)
             {
-                const vi high = vi_sll(qn_bits(qh, 3 * l, 3), 8);
+                const vi high = qn_bits_above(heads[i / 2], i % 2 * 16 + 3 * l, 3);
                 qn_put_shifted(to, half * 4 + i, 2 * l, vi_or(qn_byte(qs[i], l), high), down);
             }
             qn_end_blocks(to, half * 4 + i, 1);
@@ -233,9 +244,9 @@ QN_INLINE void qn_decode_iq1_m(struct qn_q8_rows rows, size_t n_blocks, struct q
         {
             QN_UNROLL for (int l = 0; l < 4; l++)
             {
-                const vi nibble = qn_bits(qh[i / 2], i % 2 * 16 + l * 4, 4);
-                const vi index = vi_or(qn_byte(qs[i], l), vi_sll(qn_bits(nibble, 0, 3), 8));
-                qn_put_shifted(to, half * 8 + i * 2, 2 * l, index, vi_srl(nibble, 3));
+                const int nibble = i % 2 * 16 + l * 4;
+                const vi index = vi_or(qn_byte(qs[i], l), qn_bits_above(qh[i / 2], nibble, 3));
+                qn_put_shifted(to, half * 8 + i * 2, 2 * l, index, qn_bits(qh[i / 2], nibble + 3, 1));
             }
             qn_end_blocks(to, half * 8 + i * 2, 2);
         }
@@ -250,33 +261,23 @@ QN_INLINE void qn_put_scales(struct qn_q8_sink *to, int first_block, int n, vf d
     QN_UNROLL for (int b = 0; b < n; b++) qn_put_scale(to, first_block + b, d);
 }
 
-/* A ternary digit of each byte: the one on top of byte * 3 / 256. What is left of the bytes, even and odd
- * ones apart, holds the next one. */
-QN_INLINE vi qn_next_digits(vi rest[2])
+/* A ternary digit of each byte b, the high bit of which is flipped: b * 3 / 256. What is left, b * 3 % 256,
+ * holds the next one, with its high bit flipped, since 3 * 128 is 128 more than 256. */
+QN_INLINE vi qn_next_digits(vi *rest)
 {
-    const vi bytes = vi_set(0x00ff00ff);
-    vi digit[2];
-    QN_UNROLL for (int i = 0; i < 2; i++)
-    {
-        const vi three = vi_add(rest[i], vi_sll(rest[i], 1));
-        digit[i] = vi_and(vi_srl(three, 8), bytes);
-        rest[i] = vi_and(three, bytes);
-    }
-    return vi_or(digit[0], vi_sll(digit[1], 8));
+    const vi one = vi_more_bytes(*rest, vi_set_bytes(85 - 128)),
+             two = vi_more_bytes(*rest, vi_set_bytes(170 - 128));
+    *rest = vi_add_bytes(*rest, vi_add_bytes(*rest, *rest));
+    return vi_sub_bytes(vi_sub_bytes(vi_zero(), one), two);
 }
 
 /* n words whose digits follow each other, 5 (or 4) from each byte, from group `group` of the block on. */
 QN_INLINE void qn_put_digits(struct qn_q8_sink *to, int block, int group, const vi *words, int n, int digits)
 {
-    const vi bytes = vi_set(0x00ff00ff);
-    vi rest[8][2];
-    QN_UNROLL for (int i = 0; i < n; i++)
-    {
-        rest[i][0] = vi_and(words[i], bytes);
-        rest[i][1] = vi_and(vi_srl(words[i], 8), bytes);
-    }
+    vi rest[8];
+    QN_UNROLL for (int i = 0; i < n; i++) rest[i] = vi_xor(words[i], vi_set_bytes((char)0x80));
     QN_UNROLL for (int t = 0; t < digits; t++) QN_UNROLL for (int i = 0; i < n; i++)
-        qn_put(to, block, group + t * n + i, qn_next_digits(rest[i]));
+        qn_put(to, block, group + t * n + i, qn_next_digits(&rest[i]));
 }
 
 QN_INLINE void qn_decode_tq1_0(struct qn_q8_rows rows, size_t n_blocks, struct qn_q8_sink *to)
@@ -318,7 +319,7 @@ QN_INLINE void qn_decode_q1_0(struct qn_q8_rows rows, size_t n_blocks, struct qn
         QN_UNROLL for (int i = 0; i < 4; i++)
         {
             QN_UNROLL for (int g = 0; g < 8; g++)
-                qn_put(to, b * 4 + i, g, vi_sll(qn_four_bits(vi_srl(qs[i], 4 * g)), 1));
+                qn_put(to, b * 4 + i, g, vi_and(qn_four_bits(qs[i], g), vi_set_bytes(2)));
             qn_end_blocks(to, b * 4 + i, 1);
         }
     }

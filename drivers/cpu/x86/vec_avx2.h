@@ -47,6 +47,13 @@ typedef vi vp;
 #define vp_join(a)        _mm256_madd_epi16(a, _mm256_set1_epi16(1))
 #define v_ask_for(p)      _mm_prefetch((const char *)(p), _MM_HINT_T1)
 
+/* Byte by byte. */
+#define vi_add_bytes(a, b)         _mm256_add_epi8(a, b)
+#define vi_sub_bytes(a, b)         _mm256_sub_epi8(a, b)
+#define vi_more_bytes(a, b)        _mm256_cmpgt_epi8(a, b)
+#define vi_test_bytes(a, b)        _mm256_cmpeq_epi8(_mm256_and_si256(a, b), b)
+#define vi_fetch_two(p, i, n, out) ((out)[0] = vi_fetch(p, i, n), (out)[1] = vi_fetch((p) + 4, i, n))
+
 static inline vi vi_spread(const void *p)
 {
     return _mm256_set1_epi32(*(const int *)p);

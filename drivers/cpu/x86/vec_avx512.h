@@ -34,6 +34,15 @@ typedef __m512 vf;
 #define vi_fetch(p, i, n) _mm512_i32gather_epi32(i, (const int *)(const void *)(p), n)
 #define vi_table(p)       _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)(p)))
 
+/* The same and the word after it. */
+#define vi_fetch_two(p, i, n, out) ((out)[0] = vi_fetch(p, i, n), (out)[1] = vi_fetch((p) + 4, i, n))
+
+/* Byte by byte; -1 where a > b, or where b, which has a single bit, has it in common with a, else 0. */
+#define vi_add_bytes(a, b)  _mm512_add_epi8(a, b)
+#define vi_sub_bytes(a, b)  _mm512_sub_epi8(a, b)
+#define vi_more_bytes(a, b) _mm512_movm_epi8(_mm512_cmpgt_epi8_mask(a, b))
+#define vi_test_bytes(a, b) _mm512_movm_epi8(_mm512_test_epi8_mask(a, b))
+
 /* The 4 bytes at p in every lane. */
 static inline vi vi_spread(const void *p)
 {

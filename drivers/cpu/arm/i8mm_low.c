@@ -1,0 +1,13 @@
+/* Kernels for the matrix instructions of Armv8.6: formats with few bits a weight. */
+#include "drivers/cpu/arm/vec_neon.h"
+
+#define QN_ISA_NAME "i8mm"
+#define QN_Q8_LIST  "drivers/cpu/vector/q8_kernels_low.inc"
+#include "drivers/cpu/vector/q8_decode_low.h"
+
+#include "drivers/cpu/vector/fill_q8.h"
+
+void qn_kernels_i8mm_low(struct qn_kernels *kernels)
+{
+    qn_fill_q8(kernels);
+}
