@@ -254,8 +254,8 @@ int32_t qn_cpu_weights_prepare(struct quern_device *device, const struct quern_w
 
 /* Description of this machine, for people; bytes of its memory, 0 when unknown. */
 void qn_cpu_name(char *text, size_t size);
-/* PCI's number for the maker of an x86 processor, and its family times 256 plus its model, as CPUID gives them;
- * zeros where they are not known. */
+/* PCI's number for the maker of an x86 processor, and its family times 256 plus its model, as CPUID gives
+ * them; zeros where they are not known. */
 void qn_cpu_model(uint32_t *vendor, uint32_t *model);
 uint64_t qn_cpu_memory(void);
 /* Reads the value of the setting "isa" against what the machine has. */
