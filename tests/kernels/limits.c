@@ -88,7 +88,8 @@ struct reading {
     _Atomic uint64_t result; /* keeps the loop alive */
 };
 
-/* Reads a thread's part from several places by turns, and asks for what comes later. The two are constants. */
+/* Reads a thread's part from several places by turns, and asks for what comes later. The two are constants.
+ */
 static inline __attribute__((always_inline)) void read_streams(struct reading *reading, int thread,
                                                                size_t streams, size_t ahead_bytes)
 {
