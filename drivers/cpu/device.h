@@ -254,10 +254,11 @@ int32_t qn_cpu_weights_prepare(struct quern_device *device, const struct quern_w
 
 /* Description of this machine, for people; bytes of its memory, 0 when unknown. */
 void qn_cpu_name(char *text, size_t size);
-/* PCI's number for the maker of an x86 processor, and its family times 256 plus its model, as CPUID gives
- * them; zeros where they are not known. */
-void qn_cpu_model(uint32_t *vendor, uint32_t *model);
+/* Maker, family, model and stepping of an x86 processor, as CPUID gives them; "": not known. */
+void qn_cpu_identity(char *text, size_t size);
 uint64_t qn_cpu_memory(void);
+/* Formats that keys and values may have, bit per enum quern_format. */
+uint64_t qn_cpu_kv_formats(void);
 /* Reads the value of the setting "isa" against what the machine has. */
 int32_t qn_isa_parse(const char *text, uint32_t have, uint32_t *isa, struct quern_error *err);
 /* A set and those that are weaker, or all where this kind of processor has no set of that name. */

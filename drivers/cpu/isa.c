@@ -94,22 +94,16 @@ void qn_cpu_name(char *text, size_t size)
         text[--n] = '\0';
 }
 
-void qn_cpu_model(uint32_t *vendor, uint32_t *model)
+void qn_cpu_identity(char *text, size_t size)
 {
-    static const struct {
-        const char *name;
-        uint32_t pci;
-    } vendors[] = {{"AuthenticAMD", 0x1022}, {"GenuineIntel", 0x8086}, {"HygonGenuine", 0x1d94}};
     uint32_t a = 0, words[3] = {0}, b, c, d;
-    *vendor = *model = 0;
+    text[0] = '\0';
     if (!__get_cpuid(0, &a, &words[0], &words[2], &words[1]) || !__get_cpuid(1, &a, &b, &c, &d))
         return;
-    for (size_t i = 0; i < QN_LEN(vendors); i++)
-        if (memcmp(words, vendors[i].name, sizeof words) == 0)
-            *vendor = vendors[i].pci;
-    const uint32_t family = a >> 8 & 15, model_low = a >> 4 & 15;
-    const bool extends = family == 15 || family == 6; /* by the extended fields */
-    *model = (family + (family == 15 ? a >> 20 & 255 : 0)) << 8 | (extends ? a >> 12 & 0xf0 : 0) | model_low;
+    const uint32_t base = a >> 8 & 15;
+    const uint32_t family = base == 15 ? base + (a >> 20 & 255) : base;
+    const uint32_t model = (base == 15 || base == 6 ? a >> 12 & 0xf0 : 0) | (a >> 4 & 15);
+    snprintf(text, size, "%.12s family %u model %u stepping %u", (const char *)words, family, model, a & 15);
 }
 
 #elif defined(__aarch64__)
@@ -134,9 +128,9 @@ void qn_cpu_name(char *text, size_t size)
 }
 
 /* Cores of a phone differ: whichever was asked would speak for all. */
-void qn_cpu_model(uint32_t *vendor, uint32_t *model)
+void qn_cpu_identity(char *text, size_t size)
 {
-    *vendor = *model = 0;
+    snprintf(text, size, "%s", "");
 }
 
 #else
@@ -151,9 +145,9 @@ void qn_cpu_name(char *text, size_t size)
     snprintf(text, size, "processor");
 }
 
-void qn_cpu_model(uint32_t *vendor, uint32_t *model)
+void qn_cpu_identity(char *text, size_t size)
 {
-    *vendor = *model = 0;
+    snprintf(text, size, "%s", "");
 }
 
 #endif

@@ -322,9 +322,10 @@ def test_dump():
 
 def as_dump(row):
     """A line of devices.txt as `quern device dump` writes such a device."""
-    _, kind, vendor, device, name, driver, features, _, _ = row
+    _, kind, vendor, device, name, driver, features = row[:7]
+    identity = row[9] if len(row) > 9 else ""
     match = {"vendor": vendor, "device_id": device, "driver": driver, "driver_version": "1.2.3"}
-    return {"name": name, "type": kind, "driver_version": driver, "features": features, "identity": "", "memory": 1 << 30,
+    return {"name": name, "type": kind, "driver_version": driver, "features": features, "identity": identity, "memory": 1 << 30,
             "match": match, "facts": {}}
 
 
