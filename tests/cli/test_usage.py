@@ -51,7 +51,7 @@ def test_values():
     fails(2, *model, "--temp=-1", says=["--temp", "from 0 to"])
     fails(2, *model, "--top-p", "1.5", says=["--top-p", "from 0 to 1"])
     fails(2, *model, "--top-k=", says=["--top-k"])
-    fails(2, *model, "--kv-type", "q3", says=["--kv-type", "f32|f16|q8_0"])
+    fails(2, *model, "--kv-type", "q3", says=["--kv-type", "f32|f16|bf16|q8_0|q4_0"])
     fails(2, *model, "--ignore-eos=yes", says=["takes no value"])
     fails(2, *model, "--stop", "", says=["--stop"])
     fails(2, *model, "--logit-bias", "12", says=["--logit-bias"])
@@ -101,7 +101,7 @@ def test_completion_works():
     assert offers("quern", "device", "l") == ["list"]
     assert offers("quern", "cache", "c") == ["clear"]
     assert offers("quern", "run", "--top-") == ["--top-k", "--top-p"]
-    assert offers("quern", "run", "--kv-type", "q") == ["q8_0"]
+    assert offers("quern", "run", "--kv-type", "q") == ["q8_0", "q4_0"]
     assert "perplexity" in offers("quern", "help", "p")
 
 

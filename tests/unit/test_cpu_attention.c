@@ -8,7 +8,8 @@
 
 /* ---------------------------------------------------------------- KV and attention */
 
-static const enum quern_format kv_formats[] = {QUERN_F32, QUERN_F16, QUERN_Q8_0};
+static const enum quern_format kv_formats[] = {QUERN_F32, QUERN_F16, QUERN_Q8_0, QUERN_Q4_0, QUERN_BF16};
+enum { N_FORMATS = QN_LEN(kv_formats) };
 
 static void test_kv_store(void **state)
 {
@@ -17,7 +18,7 @@ static void test_kv_store(void **state)
         struct qn_case c;
         qn_cpu_case_init(&c, QUERN_OP_KV_STORE, 29, qn_cpu_isas[f % 2]);
         struct quern_kv_layer layer = {3, 64, 32, 0};
-        enum quern_format format[2] = {kv_formats[f], kv_formats[(f + 1) % 3]};
+        enum quern_format format[2] = {kv_formats[f], kv_formats[(f + 1) % N_FORMATS]};
         qn_case_kv(&c, layer, format[0], format[1], 8, 12, 5);
         qn_case_place(&c, 3, (const uint32_t[]){0, 13, 7}, (const uint32_t[]){17, 1, 11}, 12);
         c.node.in[0] = qn_random_rows(&c, 3 * 64, 1);
@@ -166,8 +167,9 @@ static void test_attention(void **state)
     };
     for (size_t i = 0; i < QN_LEN(cases); i++)
         for (size_t f = 0; f < QN_LEN(kv_formats); f++)
-            if (cases[i].held[0] < LONG || f == i % 3)
-                check_attention(&cases[i], kv_formats[f], kv_formats[(f + i) % 3], qn_cpu_isas[(i + f) % 2]);
+            if (cases[i].held[0] < LONG || f == i % N_FORMATS)
+                check_attention(&cases[i], kv_formats[f], kv_formats[(f + i) % N_FORMATS],
+                                qn_cpu_isas[(i + f) % 2]);
 
     struct qn_case c; /* a page that the window still needs has been freed */
     qn_cpu_case_init(&c, QUERN_OP_ATTENTION, 1, "all");

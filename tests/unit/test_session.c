@@ -2,6 +2,8 @@
  * requests, and spans. Whatever the way a text got into a sequence, its logits are the same bits. */
 #include "test.h"
 
+#include "formats/formats.h"
+
 #include "heap.h"
 #include "support/golden.h"
 #include "support/joints.h"
@@ -70,11 +72,11 @@ static void check_last(struct quern_model *model, const struct quern_session *s,
 
 /* ---- chunks, threads, KV formats ---- */
 
-static const enum quern_format kv_formats[] = {QUERN_F32, QUERN_F16, QUERN_Q8_0};
+static const enum quern_format kv_formats[] = {QUERN_F32, QUERN_F16, QUERN_BF16, QUERN_Q8_0, QUERN_Q4_0};
 
 static bool keeps(const struct quern_model *model, enum quern_format format)
 {
-    return format != QUERN_Q8_0 || (model->graph.kv[0].head_dim_k % 32 == 0);
+    return model->graph.kv[0].head_dim_k % qn_format_get(format)->block_len == 0;
 }
 
 /* One batch, odd chunks and single tokens; rows asked for one by one or all at once; 1 and 2 threads. */
@@ -159,13 +161,19 @@ static void test_kv_formats(void **state)
         assert_non_null(model);
         struct qn_rows f32 = rows_alone(model, 3, quern_session_params(.kv_k = QUERN_F32, .kv_v = QUERN_F32));
         struct qn_rows f16 = rows_alone(model, 3, NULL);
-        double half = difference(&f16, &f32), eight = 0, mixed = 0;
+        struct qn_rows bf16 =
+            rows_alone(model, 3, quern_session_params(.kv_k = QUERN_BF16, .kv_v = QUERN_BF16));
+        double half = difference(&f16, &f32), brain = difference(&bf16, &f32), eight = 0, mixed = 0, four = 0;
         if (keeps(model, QUERN_Q8_0)) {
             struct qn_rows q8 =
                 rows_alone(model, 3, quern_session_params(.kv_k = QUERN_Q8_0, .kv_v = QUERN_Q8_0));
             struct qn_rows k8 = rows_alone(model, 3, quern_session_params(.kv_k = QUERN_Q8_0));
             eight = difference(&q8, &f32);
             mixed = difference(&k8, &f32);
+            struct qn_rows q4 =
+                rows_alone(model, 3, quern_session_params(.kv_k = QUERN_Q4_0, .kv_v = QUERN_Q4_0));
+            four = difference(&q4, &f32);
+            qn_rows_free(&q4);
             qn_rows_free(&q8);
             qn_rows_free(&k8);
         } else {
@@ -176,11 +184,16 @@ static void test_kv_formats(void **state)
             assert_null(s);
             assert_non_null(strstr(err.text, "multiple of 32"));
         }
-        fprintf(stderr, "%s: difference from F32: F16 %.2g, Q8_0 %.2g, Q8_0 with F16 %.2g\n", models[m], half,
-                eight, mixed);
+        fprintf(stderr,
+                "%s: difference from F32: F16 %.2g, BF16 %.2g, Q8_0 %.2g, Q8_0 with F16 %.2g, Q4_0 %.2g\n",
+                models[m], half, brain, eight, mixed, four);
         assert_true(half > 0 && half < 0.005);
-        if (keeps(model, QUERN_Q8_0))
+        assert_true(brain > half && brain < 0.04);
+        if (keeps(model, QUERN_Q8_0)) {
             assert_true(mixed > half && eight > half && eight < 0.15);
+            assert_true(four > eight && four < 2.5);
+        }
+        qn_rows_free(&bf16);
         qn_rows_free(&f32);
         qn_rows_free(&f16);
         quern_model_destroy(&model);

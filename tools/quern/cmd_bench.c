@@ -75,14 +75,13 @@ static int parse_numbers(const char *name, const char *text, int64_t min, struct
 
 static int parse_formats(const char *name, const char *text, struct number_list *list)
 {
-    static const char *const words[] = {"f32", "f16", "q8_0"};
     const char *at = text, *word;
     size_t length;
     while (next_word(&at, &word, &length)) {
         int64_t found = -1;
-        for (size_t i = 0; i < ARG_N(words); i++)
-            if (strlen(words[i]) == length && memcmp(words[i], word, length) == 0)
-                found = (int64_t)i;
+        for (int64_t i = 0; kv_format_word(i); i++)
+            if (strlen(kv_format_word(i)) == length && memcmp(kv_format_word(i), word, length) == 0)
+                found = i;
         if (found < 0)
             return verb_usage(&verb_bench, "%s: expected " KV_FORMATS " with commas, not \"%s\"", name, text);
         list->items = need_memory(list->items, list->n + 1, sizeof *list->items);
@@ -139,12 +138,6 @@ static struct spread spread_of(const struct test *test, bool rates)
 
 /* ---- rows ---- */
 
-static const char *kv_name(int64_t choice)
-{
-    static const char *const names[] = {"f32", "f16", "q8_0"};
-    return names[choice];
-}
-
 static void test_name(const struct test *test, char text[64])
 {
     int n = 0;
@@ -181,8 +174,8 @@ static cJSON *row_json(const struct test *test)
     json_put_int(row, "n_batch", test->n_batch);
     json_put_int(row, "n_ubatch", test->n_batch);
     json_put_int(row, "n_threads", test->threads);
-    json_put_text(row, "type_k", kv_name(test->kv_k));
-    json_put_text(row, "type_v", kv_name(test->kv_v));
+    json_put_text(row, "type_k", kv_format_word(test->kv_k));
+    json_put_text(row, "type_v", kv_format_word(test->kv_v));
     json_put_text(row, "devices", test->device);
     json_put_int(row, "n_prompt", test->n_prompt);
     json_put_int(row, "n_gen", test->n_gen);
@@ -253,7 +246,7 @@ static void print_md(const struct bench *bench, const struct test *test)
     if (batch)
         printf(" %7" PRId64 " |", test->n_batch);
     if (kv)
-        printf(" %6s | %6s |", kv_name(test->kv_k), kv_name(test->kv_v));
+        printf(" %6s | %6s |", kv_format_word(test->kv_k), kv_format_word(test->kv_v));
     printf(" %15s | %21s |\n", what, rate);
 }
 

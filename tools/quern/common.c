@@ -39,10 +39,20 @@ const struct arg_option context_args[5] = {
     {"-ctv, --cache-type-v", ARG_CHOICE, AT(kv_v), KV_FORMATS, "format of values"},
 };
 
+static const struct {
+    const char *word;
+    enum quern_format format;
+} kv_formats[] = {
+    {"f32", QUERN_F32}, {"f16", QUERN_F16}, {"bf16", QUERN_BF16}, {"q8_0", QUERN_Q8_0}, {"q4_0", QUERN_Q4_0}};
+
 enum quern_format kv_format(int64_t choice)
 {
-    static const enum quern_format formats[] = {QUERN_F32, QUERN_F16, QUERN_Q8_0};
-    return choice < 0 ? QUERN_F16 : formats[choice];
+    return choice < 0 ? QUERN_F16 : kv_formats[choice].format;
+}
+
+const char *kv_format_word(int64_t choice)
+{
+    return choice >= 0 && choice < (int64_t)ARG_N(kv_formats) ? kv_formats[choice].word : NULL;
 }
 
 const char *device_wanted(const char *option)

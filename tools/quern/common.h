@@ -19,7 +19,7 @@ struct model_options {
         .batch = 512, .kv = (format), .kv_k = -1, .kv_v = -1 \
     }
 #define MODEL_DEFAULTS MODEL_DEFAULTS_KV(-1) /* f16 */
-#define KV_FORMATS     "f32|f16|q8_0"
+#define KV_FORMATS     "f32|f16|bf16|q8_0|q4_0"
 
 extern const struct arg_option model_arg[1];    /* -m */
 extern const struct arg_option load_args[10];   /* where and how to run it */
@@ -43,6 +43,8 @@ const char *device_wanted(const char *option);
 /* Threads from the option or the environment; 0: one for each fast core. */
 uint32_t threads_wanted(int64_t option);
 enum quern_format kv_format(int64_t choice);
+/* Its word; NULL: there are no more. */
+const char *kv_format_word(int64_t choice);
 /* The cache's directory: that of QUERN_CACHE_DIR, else the user's; "" where there is none or it says "off".
  */
 enum { PATH_ROOM = 4096 };

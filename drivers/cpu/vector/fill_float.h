@@ -63,7 +63,10 @@ static void qn_fill_float(struct qn_kernels *kernels)
 #define QN_FORMAT_RW(id, lower, len, bytes) QN_FORMAT_R(id, lower, len, bytes)
 #include "formats/formats.inc"
     kernels->pack_q8 = qn_pack_q8;
-    kernels->dequantise[QUERN_F16] = qn_decode_f16;
+    kernels->dequantise[QUERN_F16] = qn_floats_f16;
+    kernels->dequantise[QUERN_BF16] = qn_floats_bf16;
+    kernels->dequantise[QUERN_Q8_0] = qn_floats_q8_0;
+    kernels->dequantise[QUERN_Q4_0] = qn_floats_q4_0;
     kernels->axpy_f32 = qn_axpy_f32;
     kernels->sum_squares = qn_sum_squares;
     kernels->gate = qn_gate;

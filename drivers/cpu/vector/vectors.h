@@ -81,7 +81,7 @@ static void qn_axpy_f32(float a, const float *restrict x, float *restrict y, siz
         vf_store_n(y + i, vf_fma(scale, vf_load_n(x + i, n - i), vf_load_n(y + i, n - i)), n - i);
 }
 
-static void qn_decode_f16(const void *restrict blocks, float *restrict out, size_t n)
+static void qn_floats_f16(const void *restrict blocks, float *restrict out, size_t n)
 {
     const uint16_t *x = blocks;
     size_t i = 0;
@@ -89,6 +89,42 @@ static void qn_decode_f16(const void *restrict blocks, float *restrict out, size
         vf_store(out + i, vf_load_half(x + i));
     if (i < n)
         vf_store_n(out + i, vf_load_half_n(x + i, n - i), n - i);
+}
+
+static void qn_floats_bf16(const void *restrict blocks, float *restrict out, size_t n)
+{
+    const uint16_t *x = blocks;
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        vf_store(out + i, vf_load_bhalf(x + i));
+    if (i < n)
+        vf_store_n(out + i, vf_load_bhalf_n(x + i, n - i), n - i);
+}
+
+static void qn_floats_q8_0(const void *restrict blocks, float *restrict out, size_t n)
+{
+    const struct qn_block_q8_0 *block = blocks;
+    for (size_t b = 0; b < n / 32; b++, block++) {
+        const vf d = vf_set(qn_f16_to_f32(block->d));
+        for (size_t i = 0; i < 32; i += LANES) {
+            vi q = vi_load_bytes((const uint8_t *)block->qs + i);
+            vf_store(out + b * 32 + i, vf_mul(vf_from_int(vi_sra(vi_sll(q, 24), 24)), d));
+        }
+    }
+}
+
+static void qn_floats_q4_0(const void *restrict blocks, float *restrict out, size_t n)
+{
+    const struct qn_block_q4_0 *block = blocks;
+    for (size_t b = 0; b < n / 32; b++, block++) {
+        const vf d = vf_set(qn_f16_to_f32(block->d));
+        for (size_t i = 0; i < 16; i += LANES) {
+            vi q = vi_load_bytes(block->qs + i);
+            vi low = vi_sub(vi_and(q, vi_set(15)), vi_set(8)), high = vi_sub(vi_srl(q, 4), vi_set(8));
+            vf_store(out + b * 32 + i, vf_mul(vf_from_int(low), d));
+            vf_store(out + b * 32 + 16 + i, vf_mul(vf_from_int(high), d));
+        }
+    }
 }
 
 /* ---------------------------------------------------------------- activations */
