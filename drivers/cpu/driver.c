@@ -118,7 +118,8 @@ static int32_t cpu_open(const struct quern_host *host, uint32_t index,
     if (!device->workers)
         status = qn_fail_memory(err, "the CPU device");
     else
-        status = qn_pool_create(device->cb, &device->pool, settings.threads, err);
+        status = qn_pool_create(device->cb, &device->pool, settings.threads,
+                                settings.bind ? &settings.cpus : NULL, err);
     if (status) {
         cpu_close(device);
         return status;

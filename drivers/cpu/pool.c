@@ -29,6 +29,8 @@ struct qn_pool {
     uint32_t count, grain;
     uint32_t n_threads, n_started;
     uint64_t generation;
+    bool bound; /* workers are, to these: */
+    struct qn_cpu_set cpus;
 
     _Alignas(QN_ALIGN) _Atomic uint64_t state;
     _Alignas(QN_ALIGN) _Atomic uint64_t next;
@@ -133,6 +135,8 @@ static void work(void *arg)
     struct worker *worker = arg;
     struct qn_pool *pool = worker->pool;
     uint64_t seen = 0;
+    if (pool->bound)
+        qn_cpu_bind(&pool->cpus);
     while (!atomic_load(&pool->stop)) {
         if (join_loop(pool, &seen)) {
             take_chunks(pool, worker->index);
@@ -203,7 +207,7 @@ uint32_t qn_pool_threads(const struct qn_pool *pool)
 }
 
 enum quern_status qn_pool_create(const struct quern_callbacks *cb, struct qn_pool **out, uint32_t n_threads,
-                                 struct quern_error *err)
+                                 const struct qn_cpu_set *cpus, struct quern_error *err)
 {
     *out = NULL;
     struct qn_pool *pool = qn_zalloc(cb, 1, sizeof *pool + n_threads * sizeof pool->worker[0]);
@@ -225,6 +229,10 @@ enum quern_status qn_pool_create(const struct quern_callbacks *cb, struct qn_poo
         return qn_fail(err, QUERN_ERR_DEVICE, "cannot make a condition for the worker threads");
     }
     pool->n_threads = n_threads;
+    if (cpus) {
+        pool->bound = true;
+        pool->cpus = *cpus;
+    }
     for (uint32_t i = 1; i < n_threads; i++) {
         struct worker *worker = &pool->worker[i];
         worker->pool = pool;

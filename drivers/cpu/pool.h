@@ -4,6 +4,7 @@
 #ifndef QN_CPU_POOL_H
 #define QN_CPU_POOL_H
 
+#include "base/cores.h"
 #include "base/host.h"
 
 struct qn_pool;
@@ -11,9 +12,10 @@ struct qn_pool;
 /* Does the items from `begin` to before `end`; `worker` counts from 0 and is below the number of threads. */
 typedef void (*qn_pool_fn)(void *arg, uint32_t begin, uint32_t end, uint32_t worker);
 
-/* Starts n_threads - 1 workers. On failure *pool is NULL. */
+/* Starts n_threads - 1 workers, which run on `cpus` alone; NULL: where the system puts them. The caller's
+ * thread is its own. On failure *pool is NULL. */
 enum quern_status qn_pool_create(const struct quern_callbacks *cb, struct qn_pool **pool, uint32_t n_threads,
-                                 struct quern_error *err);
+                                 const struct qn_cpu_set *cpus, struct quern_error *err);
 /* Stops and frees; *pool becomes NULL, and may be NULL. */
 void qn_pool_destroy(const struct quern_callbacks *cb, struct qn_pool **pool);
 uint32_t qn_pool_threads(const struct qn_pool *pool);

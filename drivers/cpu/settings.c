@@ -34,6 +34,9 @@ static const struct quern_tunable tunables[] = {
     {"limits.cache", QUERN_TUNABLE_BYTES, 0, MIN_CACHE, MAX_CACHE, NULL,
      "the second level as the system says, else 512 KiB",
      "what a core has to itself, for what is read again and again"},
+    {"threads.bind", QUERN_TUNABLE_FLAG, QUERN_TUNABLE_SPEED, 0, 1, NULL, "on",
+     "where cores are of several classes and the fast ones compute, the threads that are made for it stay on "
+     "them (on Linux)"},
     {"threads.cores", QUERN_TUNABLE_WORD, QUERN_TUNABLE_SPEED, 0, 0, "fast all processors", "fast",
      "what gets a thread: each core of the fast class, each core, or each processor, also those that share a "
      "core"},
@@ -157,6 +160,7 @@ enum quern_status qn_cpu_settings_read(const struct quern_profile_view *profile,
     uint32_t have = qn_isa_detect(), off = 0, bit;
     enum qn_core_class class = QN_CORES_FAST;
     long long threads = 0, cache = 0;
+    bool bind = true;
     enum quern_status status = QUERN_OK;
     struct chosen chosen[CHOICES] = {{0}};
     *settings = (struct qn_cpu_settings){.isa = have};
@@ -168,6 +172,8 @@ enum quern_status qn_cpu_settings_read(const struct quern_profile_view *profile,
             status = read_number(setting, MIN_CACHE, MAX_CACHE, &cache, err);
         else if (strcmp(setting->name, "threads.cores") == 0)
             status = read_cores(setting, &class, err);
+        else if (strcmp(setting->name, "threads.bind") == 0)
+            bind = strcmp(setting->value, "0") != 0;
         else if (strcmp(setting->name, "isa") == 0)
             status = qn_isa_parse(setting->value, have, &settings->isa, err);
         else if (strncmp(setting->name, FEATURES, sizeof FEATURES - 1) == 0 &&
@@ -181,6 +187,8 @@ enum quern_status qn_cpu_settings_read(const struct quern_profile_view *profile,
     if (threads == 0) /* nobody said how many */
         threads = qn_cores_threads(&here, class);
     settings->threads = threads < MAX_THREADS ? (uint32_t)threads : MAX_THREADS;
+    settings->bind = bind && class == QN_CORES_FAST && here.n_fast < here.n_cores && threads <= here.n_fast;
+    settings->cpus = here.fast;
     settings->cache_bytes = cache > 0 ? (uint64_t)cache : here.cache > 0 ? here.cache : USUAL_CACHE;
     settings->isa &= ~off;
     take_choices(settings, chosen);

@@ -2,11 +2,14 @@
 #ifndef QN_CPU_SETTINGS_H
 #define QN_CPU_SETTINGS_H
 
+#include "base/cores.h"
 #include "base/host.h"
 #include "drivers/cpu/kernels.h"
 
 struct qn_cpu_settings {
     uint32_t threads;
+    bool bind; /* those that the driver makes run on these alone: */
+    struct qn_cpu_set cpus;
     uint32_t isa;         /* bit per enum qn_isa */
     uint64_t cache_bytes; /* that a thread has to itself */
     /* Of the weights of each format. */

@@ -270,6 +270,7 @@ void qn_cores_read(const char *root, const struct qn_cpu_set *allowed, struct qn
     *cores = (struct qn_cores){.n_cpus = count_cpus(allowed),
                                .n_cores = count_cores(root, allowed),
                                .n_fast = count_cores(root, &fast),
+                               .fast = fast,
                                .cache = smallest_cache(root, &fast),
                                .quota = read_quota(root)};
 }

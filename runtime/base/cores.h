@@ -18,11 +18,12 @@ static inline bool qn_cpu_set_has(const struct qn_cpu_set *set, uint32_t cpu)
 }
 
 struct qn_cores {
-    uint32_t n_cpus;  /* processors that the process may run on */
-    uint32_t n_cores; /* of these, counting once what shares a core */
-    uint32_t n_fast;  /* of these, the cores of the fast class */
-    uint64_t cache;   /* bytes of the second level that a fast core has to itself; 0: unknown */
-    uint32_t quota;   /* processors' worth of time that control groups grant, rounded up; 0: no limit */
+    uint32_t n_cpus;        /* processors that the process may run on */
+    uint32_t n_cores;       /* of these, counting once what shares a core */
+    uint32_t n_fast;        /* of these, the cores of the fast class */
+    struct qn_cpu_set fast; /* processors of that class; none where the system does not say */
+    uint64_t cache;         /* bytes of the second level that a fast core has to itself; 0: unknown */
+    uint32_t quota;         /* processors' worth of time that control groups grant, rounded up; 0: no limit */
 };
 
 /* Reads the files of Linux under root: "", or a folder that plays a machine. allowed: the process's affinity.
@@ -47,6 +48,8 @@ uint32_t qn_cores_threads(const struct qn_cores *cores, enum qn_core_class of);
 
 /* The processors that this process may use now (affinity respected); false where the system does not say. */
 bool qn_cpu_allowed(struct qn_cpu_set *set);
+/* Has the calling thread run on these processors alone; false where the system cannot, or none is there. */
+bool qn_cpu_bind(const struct qn_cpu_set *set);
 /* What holds for this process on this machine. */
 void qn_cores_here(struct qn_cores *cores);
 

@@ -423,6 +423,21 @@ bool qn_cpu_allowed(struct qn_cpu_set *set)
 #endif
 }
 
+bool qn_cpu_bind(const struct qn_cpu_set *set)
+{
+#ifdef __linux__
+    cpu_set_t mine;
+    CPU_ZERO(&mine);
+    for (uint32_t cpu = 0; cpu < QN_MAX_CPUS && cpu < CPU_SETSIZE; cpu++)
+        if (qn_cpu_set_has(set, cpu))
+            CPU_SET(cpu, &mine);
+    return sched_setaffinity(0, sizeof mine, &mine) == 0;
+#else
+    (void)set;
+    return false;
+#endif
+}
+
 /* ---- libraries ---- */
 
 void *qn_library_open(const char *const *names)

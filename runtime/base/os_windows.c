@@ -476,6 +476,12 @@ bool qn_cpu_allowed(struct qn_cpu_set *set)
     return false;
 }
 
+bool qn_cpu_bind(const struct qn_cpu_set *set)
+{
+    (void)set;
+    return false;
+}
+
 /* ---- libraries ---- */
 
 void *qn_library_open(const char *const *names)

@@ -119,6 +119,7 @@ static void test_capacity(void **state)
     struct qn_cores cores = read_machine(0xff);
     assert_true(cores.n_cpus == 8 && cores.n_cores == 8 && cores.n_fast == 4);
     assert_int_equal(qn_cores_threads(&cores, QN_CORES_ALL), 8);
+    assert_int_equal(cores.fast.word[0], 0xf0);
     cores = read_machine(0x0f); /* only small ones are allowed */
     assert_int_equal(qn_cores_threads(&cores, QN_CORES_FAST), 4);
     cores = read_machine(0x8f);

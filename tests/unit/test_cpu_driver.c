@@ -173,7 +173,7 @@ static void test_pool(void **state)
     struct quern_error err;
     for (uint32_t threads = 1; threads <= 4; threads++) {
         struct qn_pool *pool = NULL;
-        assert_int_equal(qn_pool_create(qn_plain_callbacks(), &pool, threads, &err), QUERN_OK);
+        assert_int_equal(qn_pool_create(qn_plain_callbacks(), &pool, threads, NULL, &err), QUERN_OK);
         assert_int_equal(qn_pool_threads(pool), threads);
         static struct marks marks;
         marks.n_threads = threads;
@@ -193,13 +193,58 @@ static void test_pool(void **state)
     }
 }
 
+#ifdef __linux__
+struct places {
+    _Atomic uint32_t n_workers, n_elsewhere; /* chunks of workers; those that were not bound */
+};
+
+/* Counts a worker's chunk, and whether it may run on more than one processor. */
+static void look(void *arg, uint32_t begin, uint32_t end, uint32_t worker)
+{
+    struct places *places = arg;
+    struct qn_cpu_set allowed;
+    uint32_t n = 0;
+    assert_true(qn_cpu_allowed(&allowed));
+    for (uint32_t cpu = 0; cpu < QN_MAX_CPUS; cpu++)
+        n += qn_cpu_set_has(&allowed, cpu);
+    if (worker > 0) {
+        atomic_fetch_add(&places->n_workers, 1);
+        atomic_fetch_add(&places->n_elsewhere, n != 1);
+    }
+    qn_sleep_ns(200000); /* so that others get some */
+}
+
+/* Workers stay where they are told to; the caller's thread is left alone. */
+static void test_bound_pool(void **state)
+{
+    (void)state;
+    struct quern_error err;
+    struct qn_cpu_set before, after, one = {{0}};
+    assert_true(qn_cpu_allowed(&before));
+    uint32_t cpu = QN_MAX_CPUS;
+    while (!qn_cpu_set_has(&before, --cpu)) {}
+    one.word[cpu / 64] = (uint64_t)1 << cpu % 64;
+    struct qn_pool *pool = NULL;
+    assert_int_equal(qn_pool_create(qn_plain_callbacks(), &pool, 3, &one, &err), QUERN_OK);
+    struct places places = {.n_workers = 0};
+    for (int round = 0; round < 50 && atomic_load(&places.n_workers) < 20; round++)
+        qn_pool_run(pool, 64, 1, look, &places);
+    assert_true(atomic_load(&places.n_workers) > 0);
+    assert_int_equal(atomic_load(&places.n_elsewhere), 0);
+    assert_true(qn_cpu_allowed(&after));
+    assert_memory_equal(&before, &after, sizeof before);
+    qn_pool_destroy(qn_plain_callbacks(), &pool);
+}
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_device),
-        cmocka_unit_test(test_weights_prepare),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_pool),
+        cmocka_unit_test(test_device),     cmocka_unit_test(test_weights_prepare),
+        cmocka_unit_test(test_refusals),   cmocka_unit_test(test_pool),
+#ifdef __linux__
+        cmocka_unit_test(test_bound_pool),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
