@@ -81,24 +81,24 @@ static void qn_axpy_f32(float a, const float *restrict x, float *restrict y, siz
         vf_store_n(y + i, vf_fma(scale, vf_load_n(x + i, n - i), vf_load_n(y + i, n - i)), n - i);
 }
 
-static void qn_floats_f16(const void *restrict blocks, float *restrict out, size_t n)
+/* `brain` is a constant. */
+QN_INLINE void qn_floats_of_words(const uint16_t *x, float *restrict out, size_t n, bool brain)
 {
-    const uint16_t *x = blocks;
     size_t i = 0;
     for (; i + LANES <= n; i += LANES)
-        vf_store(out + i, vf_load_half(x + i));
+        vf_store(out + i, brain ? vf_load_bhalf(x + i) : vf_load_half(x + i));
     if (i < n)
-        vf_store_n(out + i, vf_load_half_n(x + i, n - i), n - i);
+        vf_store_n(out + i, brain ? vf_load_bhalf_n(x + i, n - i) : vf_load_half_n(x + i, n - i), n - i);
+}
+
+static void qn_floats_f16(const void *restrict blocks, float *restrict out, size_t n)
+{
+    qn_floats_of_words(blocks, out, n, false);
 }
 
 static void qn_floats_bf16(const void *restrict blocks, float *restrict out, size_t n)
 {
-    const uint16_t *x = blocks;
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        vf_store(out + i, vf_load_bhalf(x + i));
-    if (i < n)
-        vf_store_n(out + i, vf_load_bhalf_n(x + i, n - i), n - i);
+    qn_floats_of_words(blocks, out, n, true);
 }
 
 static void qn_floats_q8_0(const void *restrict blocks, float *restrict out, size_t n)
