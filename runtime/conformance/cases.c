@@ -49,6 +49,8 @@ static const struct qn_op_case matmul_cases[] = {
     {QUERN_OP_MATMUL, 17, FORMATS, .matmul = {768, {70}, .act = QUERN_ACT_GELU_TANH, .residual = true}},
     {QUERN_OP_MATMUL, 70, FORMATS, .matmul = {256, {67, 67}, .act = QUERN_ACT_GELU_ERF, .glu = true}},
     {QUERN_OP_MATMUL, 66, FORMATS, .outputs = true, .matmul = {256, {65}, .scale = 0.1f, .softcap = 2}},
+    {QUERN_OP_MATMUL, 3, FORMATS,
+     .matmul = {256, {40}, .scale = 1e-6f, .softcap = 2}}, /* far below the cap */
     {QUERN_OP_MATMUL, 1, FORMATS,
      .matmul = {512, {2100}}}, /* rows enough for a kernel to take several at once */
     {QUERN_OP_MATMUL, 1, FORMATS, .matmul = {512, {1100, 600, 513}, .bias = true}}, /* the same */

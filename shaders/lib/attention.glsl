@@ -13,6 +13,7 @@
  * by powers of two, and their products by the inverse. A value that is too large is made smaller in the same way; the
  * inverse goes into its weight before the top is taken, so that no weight is above 1, and comes out again where weights
  * are summed. What the cache has in half floats stays as it is. */
+#include "softcap.glsl"
 #include "step.glsl"
 #include "pages.glsl"
 #include "types.glsl"
@@ -205,8 +206,7 @@ vec4 add_values(vec4 weights, mat4 v, vec4 sum)
 
 float score_of(float product)
 {
-    product *= scale;
-    return softcap != 0.0 ? softcap * (1.0 - 2.0 / (exp(2.0 * product / softcap) + 1.0)) : product;
+    return soft_cap(product * scale, softcap);
 }
 
 /* By what a sum of the weights below `top` is multiplied when a block raises it to new_top. */

@@ -3,6 +3,7 @@
 #ifndef QN_EPILOGUE_GLSL
 #define QN_EPILOGUE_GLSL
 #include "activation.glsl"
+#include "softcap.glsl"
 
 const uint NONE = 0xffffffff;
 
@@ -16,10 +17,7 @@ float epilogue(float v, float v1, uint row, uint expert)
             v1 += bias1[bias_at[1] + expert * n[product] + row];
         return activate(act, v) * v1;
     }
-    v *= scale;
-    if (softcap != 0.0)
-        v = softcap * (1.0 - 2.0 / (exp(2.0 * v / softcap) + 1.0));
-    return activate(act, v);
+    return activate(act, soft_cap(v * scale, softcap));
 }
 
 #endif
