@@ -1,6 +1,7 @@
 #include "device/workbench.h"
 
 #include "base/file.h"
+#include "base/words.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -98,7 +99,7 @@ void qn_overlay_path(const struct qn_workbench *bench, const char *dir, const ch
     size_t n = (size_t)snprintf(name, sizeof name, "%s-%.100s", bench->driver->name, bench->info->name);
     size_t length = 0;
     for (size_t i = 0; i < n; i++) {
-        char c = name[i] >= 'A' && name[i] <= 'Z' ? (char)(name[i] - 'A' + 'a') : name[i];
+        char c = qn_lower(name[i]);
         bool plain = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
         if (plain || (length > 0 && name[length - 1] != '-'))
             name[length++] = plain ? c : '-';

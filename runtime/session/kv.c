@@ -154,20 +154,27 @@ void qn_kv_release(struct qn_kv *kv, uint32_t g, uint32_t page)
         group->free_list[group->n_free++] = page;
 }
 
+/* Where a page lies in a home, on its owner. */
+static struct qn_plan_place slice_of(const struct qn_kv *kv, uint32_t home, uint32_t page)
+{
+    const uint32_t n = kv->layout->pages_per_pool[kv->home_group[home]];
+    return (struct qn_plan_place){kv->buffers[kv->home_owner[home]][home][page / n],
+                                  page % n * kv->layout->home[home].page_bytes};
+}
+
 enum quern_status qn_kv_copy(struct qn_kv *kv, uint32_t g, uint32_t to, uint32_t from, uint32_t *failed,
                              struct quern_error *err)
 {
-    uint32_t per_pool = kv->layout->pages_per_pool[g];
     for (uint32_t h = 0; h < kv->n_homes; h++) {
         if (kv->home_group[h] != g)
             continue;
         uint32_t d = kv->home_owner[h];
         const struct qn_plan_device *device = &kv->devices[d];
+        const struct qn_plan_place target = slice_of(kv, h, to), source = slice_of(kv, h, from);
         uint64_t bytes = kv->layout->home[h].page_bytes, point;
         struct quern_error detail = {0};
-        int32_t status = device->driver->copy(device->handle, kv->buffers[d][h][to / per_pool],
-                                              to % per_pool * bytes, kv->buffers[d][h][from / per_pool],
-                                              from % per_pool * bytes, bytes, &point, &detail);
+        int32_t status = device->driver->copy(device->handle, target.buffer, target.offset, source.buffer,
+                                              source.offset, bytes, &point, &detail);
         if (!status)
             status = device->driver->wait(device->handle, point, QN_HANG_NS, &detail);
         if (status) {
@@ -181,10 +188,11 @@ enum quern_status qn_kv_copy(struct qn_kv *kv, uint32_t g, uint32_t to, uint32_t
 static bool need_bridge(struct qn_kv *kv)
 {
     uint64_t longest = 1;
+    if (kv->bridge)
+        return true;
     for (uint32_t i = 0; i < kv->layout->n_moves; i++)
         longest = kv->layout->moves[i].bytes > longest ? kv->layout->moves[i].bytes : longest;
-    if (!kv->bridge)
-        kv->bridge = qn_alloc(kv->cb, longest, 1);
+    kv->bridge = qn_alloc(kv->cb, longest, 1);
     return kv->bridge != NULL;
 }
 
@@ -198,22 +206,18 @@ enum quern_status qn_kv_move(struct qn_kv *kv, struct qn_plan_device *devices, u
         const struct qn_kv_move *move = &kv->layout->moves[i];
         if (move->group != g)
             continue;
-        struct {
-            struct qn_plan_device *device;
-            struct quern_buffer *pool;
-            uint64_t offset;
-        } at[QN_PHASES];
+        struct qn_plan_device *device[QN_PHASES];
+        struct qn_plan_place at[QN_PHASES];
         for (int phase = 0; phase < QN_PHASES; phase++) {
-            const uint32_t h = move->home[phase], d = kv->home_owner[h], n = kv->layout->pages_per_pool[g];
-            at[phase].device = &devices[d];
-            at[phase].pool = kv->buffers[d][h][page / n];
-            at[phase].offset = page % n * kv->layout->home[h].page_bytes + move->offset[phase];
+            device[phase] = &devices[kv->home_owner[move->home[phase]]];
+            at[phase] = slice_of(kv, move->home[phase], page);
+            at[phase].offset += move->offset[phase];
         }
         const enum qn_phase from = to == QN_PHASE_DECODE ? QN_PHASE_PREFILL : QN_PHASE_DECODE;
         struct qn_plan_device *culprit;
         struct quern_error detail = {0};
         enum quern_status status =
-            qn_transfer(at[from].device, at[from].pool, at[from].offset, at[to].device, at[to].pool,
+            qn_transfer(device[from], at[from].buffer, at[from].offset, device[to], at[to].buffer,
                         at[to].offset, kv->bridge, move->bytes, &culprit, &detail);
         if (status) {
             *failed = (uint32_t)(culprit - devices);

@@ -27,7 +27,6 @@ struct qn_sequence {
 struct qn_flight {
     struct quern_step *step;            /* the step block */
     uint32_t *seqs;                     /* sequences in the step, by row */
-    enum qn_phase phase;                /* valid from the start on */
     struct qn_plan_place token, result; /* see struct qn_plan_run */
     struct qn_plan *plan;               /* valid while the lock is held that was when it started */
     struct qn_plan_ticket ticket;

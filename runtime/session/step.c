@@ -331,12 +331,11 @@ enum quern_status qn_step_start(struct quern_session *s, struct qn_flight *fligh
 {
     const struct quern_step *step = flight->step;
     *failed = QUERN_NONE;
-    flight->phase = qn_phase_of(step->n_tokens);
     enum quern_status status =
         qn_model_plan(s->model, s->variant, step->n_tokens, step->n_outputs, &flight->plan, failed, err);
     for (uint32_t row = 0; row < step->n_seqs && !status; row++) {
         struct qn_sequence *seq = &s->seqs[flight->seqs[row]];
-        status = bring_pages(s, seq, flight->phase, failed, err);
+        status = bring_pages(s, seq, qn_phase_of(step->n_tokens), failed, err);
         if (!status)
             status = take_pages(s, seq, failed, err);
     }
@@ -396,7 +395,7 @@ enum quern_status qn_step_finish(struct quern_session *s, struct qn_flight *flig
         struct qn_sequence *seq = &s->seqs[flight->seqs[row]];
         uint32_t len = quern_step_u32(step, step->kv_len)[row];
         seq->flying -= len - seq->kv_len;
-        seq->kv_len = seq->held[flight->phase] = len;
+        seq->kv_len = seq->held[qn_phase_of(step->n_tokens)] = len;
         free_passed_pages(s, seq);
     }
     return QUERN_OK;

@@ -13,6 +13,8 @@ static const uint64_t DELAY_NS = 50 * 1000;
 
 enum { STEPS = 300 };
 
+static const char *const names[] = {"llama", "gemma2", "mistral_swa", "qwen3moe"};
+
 /* Both sessions on one model with the proxies, against each on a model of its own on the plain CPU. */
 static void walk_on(const char *name, const char *device, uint32_t seed, uint32_t n)
 {
@@ -33,7 +35,6 @@ static void walk_on(const char *name, const char *device, uint32_t seed, uint32_
 static void test_walks(void **state)
 {
     (void)state;
-    static const char *const names[] = {"llama", "gemma2", "mistral_swa", "qwen3moe"};
     for (uint32_t i = 0; i < QN_LEN(names); i++) {
         qn_proxy_reset();
         qn_proxy(0)->delay_ns = i % 2 ? DELAY_NS : 0;
@@ -48,7 +49,6 @@ static void test_walks(void **state)
 static void test_phases(void **state)
 {
     (void)state;
-    static const char *const names[] = {"llama", "gemma2", "mistral_swa", "qwen3moe"};
     for (uint32_t i = 0; i < QN_LEN(names); i++) {
         qn_proxy_reset();
         qn_proxy(1)->delay_ns = i % 2 ? DELAY_NS : 0;
