@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char *const qn_phase_prefix[QN_PHASES] = {
+    [QN_PHASE_DECODE] = "decode=", [QN_PHASE_PREFILL] = "prefill="};
+
 /* ---- choosing ---- */
 
 /* What people do: tokens of a prompt, and of an answer. */
@@ -48,12 +51,7 @@ void qn_auto_choose(const struct qn_candidate *candidates, uint32_t n, uint32_t 
 
 /* ---- what profiles say ---- */
 
-struct said {
-    enum qn_wish wish[QN_PHASES];
-    double rate[QN_PHASES]; /* as in struct qn_candidate */
-};
-
-static void take_setting(const struct quern_setting *setting, struct said *said)
+static void take_setting(const struct quern_setting *setting, struct qn_candidate *said)
 {
     static const struct {
         const char *placement, *costs;
@@ -69,9 +67,10 @@ static void take_setting(const struct quern_setting *setting, struct said *said)
             said->rate[phase] = strtod(setting->value, NULL) / names[phase].unit;
 }
 
-static struct said what_is_said(const struct qn_bringup *bringup, uint32_t index)
+/* Wishes and rates, as far as profiles give them. */
+static struct qn_candidate what_is_said(const struct qn_bringup *bringup, uint32_t index)
 {
-    struct said said = {0};
+    struct qn_candidate said = {.rate = {0}};
     struct qn_settings settings;
     struct quern_error err;
     if (qn_bringup_settings(bringup, index, &settings, &err))
@@ -82,10 +81,10 @@ static struct said what_is_said(const struct qn_bringup *bringup, uint32_t index
     return said;
 }
 
-static struct said what_is_said_of_processor(const struct quern_callbacks *cb,
-                                             const struct qn_drivers *drivers)
+static struct qn_candidate what_is_said_of_processor(const struct quern_callbacks *cb,
+                                                     const struct qn_drivers *drivers)
 {
-    struct said said = {0};
+    struct qn_candidate said = {.rate = {0}};
     struct qn_bringup processor;
     struct quern_error err;
     const struct quern_driver *driver = qn_driver_builtin(cb, "cpu");
@@ -101,26 +100,26 @@ static struct said what_is_said_of_processor(const struct quern_callbacks *cb,
 
 struct search {
     const struct quern_callbacks *cb;
-    struct said processor;
+    struct qn_candidate processor;                  /* what is said of it */
     struct qn_candidate candidates[QN_MAX_DEVICES]; /* the processor first */
     uint32_t n;
 };
 
 /* Rates of a candidate: measured, but for what the profiles say of it and of the processor. */
 static enum quern_status find_rates(struct search *search, struct qn_bringup *bringup, uint32_t index,
-                                    const struct said *said, struct qn_candidate *candidate,
-                                    struct quern_error *err)
+                                    struct qn_candidate *candidate, struct quern_error *err)
 {
     struct qn_candidate *processor = &search->candidates[0];
     struct qn_rating rating = {{0}};
     bool all = true;
     for (int phase = 0; phase < QN_PHASES; phase++)
-        all &= said->rate[phase] > 0 && search->processor.rate[phase] > 0;
+        all &= candidate->rate[phase] > 0 && search->processor.rate[phase] > 0;
     enum quern_status status = all ? QUERN_OK : qn_bringup_rating(bringup, index, &rating, err);
     const double measured[QN_PHASES] = {rating.rate[QN_DECODE], rating.rate[QN_PREFILL]};
     const double of_processor[QN_PHASES] = {rating.rate[QN_CPU_DECODE], rating.rate[QN_CPU_PREFILL]};
     for (int phase = 0; phase < QN_PHASES; phase++) {
-        candidate->rate[phase] = said->rate[phase] > 0 ? said->rate[phase] : measured[phase];
+        if (candidate->rate[phase] <= 0)
+            candidate->rate[phase] = measured[phase];
         if (search->processor.rate[phase] <= 0 && of_processor[phase] > processor->rate[phase])
             processor->rate[phase] = of_processor[phase]; /* what disturbs it makes it slower */
     }
@@ -128,14 +127,14 @@ static enum quern_status find_rates(struct search *search, struct qn_bringup *br
 }
 
 static bool is_usable(const struct search *search, struct qn_bringup *bringup, uint32_t index,
-                      const struct said *said, const char *id)
+                      const struct qn_candidate *candidate)
 {
-    const char *name = bringup->listing.infos[index].name;
+    const char *name = bringup->listing.infos[index].name, *id = candidate->id;
     struct qn_verdict verdict = {.good = false};
     struct quern_error err = {0};
     bool known, avoided = true;
     for (int phase = 0; phase < QN_PHASES; phase++)
-        avoided &= said->wish[phase] == QN_WISH_AVOID;
+        avoided &= candidate->wish[phase] == QN_WISH_AVOID;
     if (avoided)
         qn_log(search->cb, QUERN_LOG_INFO, "auto: %s (%s) is not used: its profile avoids it", id, name);
     else if (qn_bringup_verdict(bringup, index, true, &verdict, &known, &err) || !verdict.good)
@@ -150,19 +149,17 @@ static bool is_usable(const struct search *search, struct qn_bringup *bringup, u
 static void consider(struct search *search, struct qn_bringup *bringup, uint32_t index)
 {
     const char *name = bringup->listing.infos[index].name;
-    struct qn_candidate candidate = {.rate = {0}};
+    struct qn_candidate candidate = what_is_said(bringup, index);
     struct quern_error err = {0};
-    const struct said said = what_is_said(bringup, index);
     qn_device_write_id(bringup, index, candidate.id, sizeof candidate.id);
-    if (!is_usable(search, bringup, index, &said, candidate.id))
+    if (!is_usable(search, bringup, index, &candidate))
         return;
-    memcpy(candidate.wish, said.wish, sizeof candidate.wish);
     bool measure = false;
     for (int phase = 0; phase < QN_PHASES; phase++)
-        measure |= said.wish[phase] == QN_WISH_MEASURE;
+        measure |= candidate.wish[phase] == QN_WISH_MEASURE;
     if (!measure)
         qn_log(search->cb, QUERN_LOG_INFO, "auto: %s (%s) is placed by its profile", candidate.id, name);
-    else if (find_rates(search, bringup, index, &said, &candidate, &err))
+    else if (find_rates(search, bringup, index, &candidate, &err))
         qn_log(search->cb, QUERN_LOG_INFO, "auto: %s (%s) is not measured: %s", candidate.id, name, err.text);
     else
         qn_log(search->cb, QUERN_LOG_INFO,
@@ -185,29 +182,25 @@ static void consider_driver(struct search *search, struct qn_bringup *bringup)
 static void write_ids(const struct qn_candidate *candidates, const uint32_t chosen[QN_PHASES],
                       char ids[QN_AUTO_SIZE])
 {
-    const char *decode = candidates[chosen[QN_PHASE_DECODE]].id;
-    const char *prefill = candidates[chosen[QN_PHASE_PREFILL]].id;
-    const bool gpu_decodes = chosen[QN_PHASE_DECODE] > 0, gpu_prefills = chosen[QN_PHASE_PREFILL] > 0;
-    if (gpu_decodes && chosen[QN_PHASE_DECODE] == chosen[QN_PHASE_PREFILL])
-        snprintf(ids, QN_AUTO_SIZE, "%s,cpu", decode);
-    else
-        snprintf(ids, QN_AUTO_SIZE, "%s%s%s%s%s%scpu", gpu_prefills ? "prefill=" : "",
-                 gpu_prefills ? prefill : "", gpu_prefills ? "," : "", gpu_decodes ? "decode=" : "",
-                 gpu_decodes ? decode : "", gpu_decodes ? "," : "");
+    const bool both = chosen[QN_PHASE_DECODE] == chosen[QN_PHASE_PREFILL];
+    size_t n = 0;
+    for (int phase = QN_PHASES; phase-- > 0;)
+        if (chosen[phase] > 0 && !(both && phase == QN_PHASE_DECODE))
+            n += (size_t)snprintf(ids + n, QN_AUTO_SIZE - n, "%s%s,", both ? "" : qn_phase_prefix[phase],
+                                  candidates[chosen[phase]].id);
+    snprintf(ids + n, QN_AUTO_SIZE - n, "cpu");
 }
 
 void qn_device_auto(const struct quern_callbacks *cb, const struct qn_drivers *drivers,
                     char ids[QN_AUTO_SIZE])
 {
     static const struct qn_drivers built_in = {0}; /* those that the helper knows */
-    struct search search = {.cb = cb, .candidates = {{.id = "cpu"}}, .n = 1};
+    struct search search = {.cb = cb, .n = 1};
     bool can_measure = drivers->cache && drivers->helper && drivers->helper[0];
     const struct quern_driver *driver;
-    if (can_measure) {
+    if (can_measure)
         search.processor = what_is_said_of_processor(cb, drivers);
-        memcpy(search.candidates[0].wish, search.processor.wish, sizeof search.processor.wish);
-        memcpy(search.candidates[0].rate, search.processor.rate, sizeof search.processor.rate);
-    }
+    search.candidates[0] = search.processor;
     for (size_t i = 0; can_measure && qn_driver_at(cb, &built_in, i, &driver); i++) {
         struct qn_bringup bringup;
         struct quern_error err = {0};

@@ -4,6 +4,9 @@
 
 #include "plan/plan.h"
 
+/* What stands in a list in front of the id of a device that is for one phase. */
+extern const char *const qn_phase_prefix[QN_PHASES];
+
 /* What a profile says of a device in a phase. */
 enum qn_wish { QN_WISH_MEASURE, QN_WISH_PREFER, QN_WISH_AVOID };
 

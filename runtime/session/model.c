@@ -3,6 +3,7 @@
 #include "session/lay_out.h"
 #include "session/weights.h"
 
+#include "device/auto.h"
 #include "device/bringup.h"
 
 #include <quern/quern.h>
@@ -258,17 +259,13 @@ bool qn_model_drop_device(struct quern_model *model, uint32_t device, enum quern
 
 /* ---- opening and closing ---- */
 
-/* Bytes of the "prefill=" or "decode=" in front of an id, for a device that stands in elsewhere; 0: none. */
+/* Bytes of the prefix in front of an id, for a device that stands in elsewhere; 0: none. */
 static size_t read_phase(const char *id, size_t len, uint32_t *stands_in)
 {
-    static const struct {
-        const char *prefix;
-        uint32_t stands_in;
-    } phases[] = {{"prefill=", 1u << QN_PHASE_DECODE}, {"decode=", 1u << QN_PHASE_PREFILL}};
-    for (size_t i = 0; i < QN_LEN(phases); i++) {
-        size_t n = strlen(phases[i].prefix);
-        *stands_in = phases[i].stands_in;
-        if (len > n && memcmp(id, phases[i].prefix, n) == 0)
+    for (int phase = 0; phase < QN_PHASES; phase++) {
+        size_t n = strlen(qn_phase_prefix[phase]);
+        *stands_in = ((1u << QN_PHASES) - 1) & ~(1u << phase);
+        if (len > n && memcmp(id, qn_phase_prefix[phase], n) == 0)
             return n;
     }
     *stands_in = 0;
