@@ -258,7 +258,9 @@ void qn_cpu_name(char *text, size_t size);
 void qn_cpu_identity(char *text, size_t size);
 uint64_t qn_cpu_memory(void);
 /* Formats that keys and values may have, bit per enum quern_format. */
-uint64_t qn_cpu_kv_formats(void);
+static const uint64_t QN_CPU_KV_FORMATS = (uint64_t)1 << QUERN_F32 | (uint64_t)1 << QUERN_F16 |
+                                          (uint64_t)1 << QUERN_BF16 | (uint64_t)1 << QUERN_Q8_0 |
+                                          (uint64_t)1 << QUERN_Q4_0;
 /* Reads the value of the setting "isa" against what the machine has. */
 int32_t qn_isa_parse(const char *text, uint32_t have, uint32_t *isa, struct quern_error *err);
 /* A set and those that are weaker, or all where this kind of processor has no set of that name. */

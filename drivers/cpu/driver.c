@@ -29,15 +29,6 @@ uint64_t qn_cpu_memory(void)
 #endif
 }
 
-uint64_t qn_cpu_kv_formats(void)
-{
-    static const enum quern_format formats[] = {QUERN_F32, QUERN_F16, QUERN_BF16, QUERN_Q8_0, QUERN_Q4_0};
-    uint64_t bits = 0;
-    for (size_t i = 0; i < QN_LEN(formats); i++)
-        bits |= (uint64_t)1 << formats[i];
-    return bits;
-}
-
 /* ---------------------------------------------------------------- device */
 
 static int32_t cpu_probe(const struct quern_host *host, struct quern_device_info *infos, uint32_t cap,
@@ -141,7 +132,7 @@ static void cpu_caps(struct quern_device *device, struct quern_caps *caps)
         if (device->kernels.dequantise[f] && device->kernels.fast[QUERN_LAYOUT_FILE][f].run &&
             device->kernels.exact[f].run)
             caps->weight_formats |= (uint64_t)1 << f;
-    caps->kv_formats = qn_cpu_kv_formats();
+    caps->kv_formats = QN_CPU_KV_FORMATS;
     caps->layouts = 1u << QUERN_LAYOUT_FILE | 1u << QUERN_LAYOUT_ROWS16;
     caps->rows16_formats = 0;
     for (uint32_t f = 0; f < QUERN_FORMAT_END; f++)

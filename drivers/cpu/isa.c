@@ -127,12 +127,6 @@ void qn_cpu_name(char *text, size_t size)
     snprintf(text, size, "64-bit Arm processor");
 }
 
-/* Cores of a phone differ: whichever was asked would speak for all. */
-void qn_cpu_identity(char *text, size_t size)
-{
-    snprintf(text, size, "%s", "");
-}
-
 #else
 
 uint32_t qn_isa_detect(void)
@@ -145,11 +139,14 @@ void qn_cpu_name(char *text, size_t size)
     snprintf(text, size, "processor");
 }
 
+#endif
+
+#if !defined(__x86_64__)
+/* Cores of a phone differ: whichever was asked would speak for all. */
 void qn_cpu_identity(char *text, size_t size)
 {
     snprintf(text, size, "%s", "");
 }
-
 #endif
 
 /* ---------------------------------------------------------------- names */

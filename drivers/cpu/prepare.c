@@ -139,7 +139,7 @@ static int32_t bind_kv(const struct quern_segment *segment, struct qn_op *op, st
         return qn_fail(err, QUERN_ERR_PARAM, "%s: KV layer %u has an unusable binding", op->kind->name,
                        number);
     for (int i = 0; i < 2; i++) {
-        if (format[i] >= QUERN_FORMAT_END || !(qn_cpu_kv_formats() >> format[i] & 1))
+        if (format[i] >= QUERN_FORMAT_END || !(QN_CPU_KV_FORMATS >> format[i] & 1))
             return qn_fail(err, QUERN_ERR_UNSUPPORTED, "%s: KV layer %u has the format %u", op->kind->name,
                            number, format[i]);
         if (head_dim[i] % qn_format_get((enum quern_format)format[i])->block_len != 0)
